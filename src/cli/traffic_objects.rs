@@ -31,8 +31,8 @@ pub(super) struct TrafficObjects {
 
 impl TrafficObjects {
     /// Reads the objects of all namespaces, because they may be in another one than the Service that they lead to. Of a kind
-    /// that the user may list only in `namespace`, reads those. A kind that isn't installed has none.
-    pub(super) async fn read(client: &Client, namespace: &str) -> Self {
+    /// that the user may list only in `namespace`, if one is given, reads those. A kind that isn't installed has none.
+    pub(super) async fn read(client: &Client, namespace: Option<&str>) -> Self {
         let mut found = Self::default();
         let groups: Vec<_> = KINDS.iter().map(|kind| kind.group).collect();
         let discovery = match Discovery::new(client.clone()).filter(&groups).run().await {
@@ -44,7 +44,7 @@ impl TrafficObjects {
         };
         for kind in KINDS {
             if let Some((resource, capabilities)) = served(&discovery, kind) {
-                let inside = (capabilities.scope == Scope::Namespaced).then_some(namespace);
+                let inside = namespace.filter(|_| capabilities.scope == Scope::Namespaced);
                 found.list_where_allowed(client, kind, &resource, inside).await;
             }
         }
@@ -212,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn kinds_that_may_not_be_listed_are_named_and_others_may_not_be_installed() {
         let client = client(|_, target| Some(answer(target.split('?').next().unwrap_or_default())));
-        let found = TrafficObjects::read(&client, "shop").await;
+        let found = TrafficObjects::read(&client, Some("shop")).await;
         let service: Service =
             serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": {}})).unwrap();
         let exposures = exposures_of_service("shop", &service, &found.objects);
@@ -233,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn without_discovery_all_kinds_are_skipped() {
         let client = client(|_, _| Some((403, failure(403, "denied"))));
-        let found = TrafficObjects::read(&client, "shop").await;
+        let found = TrafficObjects::read(&client, Some("shop")).await;
         assert!(found.objects.is_empty());
         let skipped = found.skipped().unwrap();
         assert!(skipped.starts_with("exposures: skipped kinds: unreadable: all kinds ("), "{skipped}");

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod audit;
+mod audit_of_cluster;
 mod controller;
 mod diff;
 mod explain;

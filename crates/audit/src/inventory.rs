@@ -20,6 +20,8 @@ pub struct Inventory {
     /// By kind, namespace and name.
     workloads: BTreeMap<[String; 3], AuditedWorkload>,
     namespaces: BTreeMap<String, NamespaceObjects>,
+    /// Ingresses and other objects that lead requests to Services, perhaps of another namespace.
+    pub(crate) traffic: Vec<Arc<TrafficObject>>,
 }
 
 /// The objects of one namespace beside its workloads, by name.
@@ -28,8 +30,6 @@ pub(crate) struct NamespaceObjects {
     pub(crate) services: BTreeMap<String, Arc<Service>>,
     pub(crate) budgets: BTreeMap<String, Value>,
     pub(crate) autoscalers: BTreeMap<String, Value>,
-    /// Ingresses and other objects that lead requests to Services.
-    pub(crate) traffic: Vec<Arc<TrafficObject>>,
 }
 
 /// A workload, with its pods as adieu injects them.
@@ -93,9 +93,14 @@ impl Inventory {
             ("autoscaling", "HorizontalPodAutoscaler") => {
                 drop(objects.autoscalers.insert(name, object.clone()));
             }
-            _ => objects.traffic.extend(traffic.map(Arc::new)),
+            _ => self.traffic.extend(traffic.map(Arc::new)),
         }
         Ok(())
+    }
+
+    /// Adds objects that lead requests to Services.
+    pub fn add_traffic(&mut self, objects: impl IntoIterator<Item = Arc<TrafficObject>>) {
+        self.traffic.extend(objects);
     }
 
     /// Injects the opted-in workloads, so that they are audited as their pods run with adieu.

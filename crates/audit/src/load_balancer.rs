@@ -1,17 +1,21 @@
 //! How long load balancers keep connections to a pod after it is deregistered.
 
-use adieu_exposures::{AWS_INSTANCE, Delay, Exposure, exposures_of_service};
-use k8s_openapi::api::core::v1::Service;
+use std::sync::Arc;
 
-use crate::inventory::NamespaceObjects;
+use adieu_exposures::{AWS_INSTANCE, Delay, Exposure, TrafficObject, exposures_of_service};
+use k8s_openapi::api::core::v1::Service;
 
 /// The deregistration delay of a target group without this attribute, in seconds (Elastic Load Balancing).
 const DEFAULT_DEREGISTRATION_DELAY: i64 = 300;
 
-/// The longest delay of the load balancers that send to a Service, as far as objects of its namespace give it. Without any,
-/// the default of a target group that the Service is bound to: only AWS knows its own delay.
-pub(crate) fn longest_delay(namespace: &str, service: &Service, objects: &NamespaceObjects) -> Option<Delay> {
-    let exposures = exposures_of_service(namespace, service, &objects.traffic);
+/// The longest delay of the load balancers that send to a Service, as far as objects give it. Without any, the default of a
+/// target group that the Service is bound to: only AWS knows its own delay.
+pub(crate) fn longest_delay(
+    namespace: &str,
+    service: &Service,
+    objects: &[Arc<TrafficObject>],
+) -> Option<Delay> {
+    let exposures = exposures_of_service(namespace, service, objects);
     let given = exposures.iter().filter_map(|exposure| exposure.delay.clone());
     given.max_by_key(|delay| delay.seconds).or_else(|| {
         let binding = exposures.iter().find(|exposure| binds_pods(exposure))?;
@@ -30,9 +34,6 @@ fn binds_pods(exposure: &Exposure) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use adieu_exposures::TrafficObject;
     use serde_json::{Value, json};
 
     use super::*;
@@ -64,13 +65,12 @@ mod tests {
         })
     }
 
-    fn objects(group: &str, kind: &str, values: &[Value]) -> NamespaceObjects {
+    fn objects(group: &str, kind: &str, values: &[Value]) -> Vec<Arc<TrafficObject>> {
         let read = |value| TrafficObject::read(group, kind, "shop", value).unwrap();
-        let traffic = values.iter().map(read).map(Arc::new).collect();
-        NamespaceObjects { traffic, ..NamespaceObjects::default() }
+        values.iter().map(read).map(Arc::new).collect()
     }
 
-    fn seconds(service: &Service, objects: &NamespaceObjects) -> Option<i64> {
+    fn seconds(service: &Service, objects: &[Arc<TrafficObject>]) -> Option<i64> {
         longest_delay("shop", service, objects).map(|delay| delay.seconds)
     }
 
@@ -83,7 +83,7 @@ mod tests {
             (json!({INGRESS_ATTRIBUTES: DELAY_OF_120}), None),
             (json!({}), None),
         ] {
-            let found = seconds(&service(annotations.clone()), &NamespaceObjects::default());
+            let found = seconds(&service(annotations.clone()), &[]);
             assert_eq!(found, expected, "{annotations}");
         }
     }
@@ -97,7 +97,7 @@ mod tests {
             json!({SERVICE_ATTRIBUTES: DELAY_OF_120, SERVICE_TARGETS: "instance"}),
             json!({CLASSIC_DRAINING: "60", CLASSIC_ENABLED: "true"}),
         ] {
-            let found = seconds(&service(annotations.clone()), &NamespaceObjects::default());
+            let found = seconds(&service(annotations.clone()), &[]);
             assert_eq!(found, None, "{annotations}");
         }
     }

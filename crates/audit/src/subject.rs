@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use adieu_core::plan::{ReceivingPort, is_headless, receiving_ports, selects, string_map};
+use adieu_exposures::TrafficObject;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
@@ -27,6 +28,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) options: &'a Options,
     pub(crate) pod: Pod<'a>,
     pub(crate) objects: Option<&'a NamespaceObjects>,
+    /// The objects that lead requests to Services, of all namespaces.
+    pub(crate) traffic: &'a [Arc<TrafficObject>],
     labels: BTreeMap<String, String>,
     /// The ports of its containers that Services send to, except headless ones; none of a Job.
     pub(crate) received: Vec<Received<'a>>,
@@ -85,7 +88,8 @@ impl<'a> Subject<'a> {
         let pod = Pod::new(&workload.template, workload.template_path);
         let labels = string_map(&workload.template["metadata"]["labels"]);
         let objects = inventory.namespace(&workload.namespace);
-        let mut subject = Self { workload, options, pod, objects, labels, received: vec![] };
+        let traffic = &inventory.traffic;
+        let mut subject = Self { workload, options, pod, objects, traffic, labels, received: vec![] };
         // The pods of Jobs end by themselves, and no rollout replaces them.
         if subject.is("Job") || subject.is("CronJob") {
             return subject;

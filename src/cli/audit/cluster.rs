@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use super::arguments::Arguments;
 use crate::{
-    cli::{manifests::warn, node_shutdown::by_kubeadm, policies::Policies},
+    cli::{
+        manifests::warn, node_shutdown::by_kubeadm, policies::Policies, traffic_objects::TrafficObjects,
+    },
     index::list::{Selectors, for_each},
     kube_version::KubeVersion,
     runtime::client::client,
@@ -29,17 +31,11 @@ const WORKLOADS: [(&str, &str, &str); 5] = [
     ("batch", "v1", "CronJob"),
     ("batch", "v1", "Job"),
 ];
-const OTHERS: [(&str, &str, &str); 6] = [
+const OTHERS: [(&str, &str, &str); 3] = [
     ("", "v1", "Service"),
     ("policy", "v1", "PodDisruptionBudget"),
     ("autoscaling", "v2", "HorizontalPodAutoscaler"),
-    ("networking.k8s.io", "v1", "Ingress"),
-    ("cloud.google.com", "v1", "BackendConfig"),
-    ("elbv2.k8s.aws", "v1beta1", "TargetGroupBinding"),
 ];
-/// The groups of cloud providers. Their kinds are read if possible: without rights, the API server denies a kind even if it
-/// doesn't serve it.
-const CLOUDS: [&str; 2] = ["cloud.google.com", "elbv2.k8s.aws"];
 
 /// # Errors
 /// If no workloads can be listed.
@@ -60,6 +56,10 @@ pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
         let is_listed = cluster.list(kind, None).await?;
         budgets_unknown |= kind.2 == "PodDisruptionBudget" && !is_listed;
     }
+    // They may be in other namespaces than the workloads.
+    let traffic = TrafficObjects::read(&cluster.client, cluster.namespace.as_deref()).await;
+    traffic.report_skipped();
+    cluster.inventory.add_traffic(traffic.objects);
     let kubelets = cluster.kubelets().await;
     let mut limits = arguments.limits.clone();
     if !limits.iter().any(|limit| limit.is_node_shutdown()) {
@@ -129,7 +129,6 @@ impl Cluster {
         match listed {
             Ok(()) => Ok(true),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
-            Err(kube::Error::Api(_)) if CLOUDS.contains(&group) => Ok(false),
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 self.unreadable.push(format!("{kind}s cannot be listed: {}", status.message));
                 Ok(false)

@@ -57,7 +57,7 @@ async fn traffic_objects(
     if !services.iter().any(|service| selects(service, &labels)) {
         return vec![];
     }
-    let found = TrafficObjects::read(client, namespace).await;
+    let found = TrafficObjects::read(client, Some(namespace)).await;
     found.report_skipped();
     found.objects
 }

@@ -21,7 +21,7 @@ pub(super) fn drain_shorter_than_lb(subject: &Subject<'_>) -> Vec<Finding> {
         let received = subject.received.iter().filter(|received| received.port.container == container.name);
         let namespace = &subject.workload.namespace;
         let delays =
-            received.filter_map(|received| longest_delay(namespace, received.service, subject.objects?));
+            received.filter_map(|received| longest_delay(namespace, received.service, subject.traffic));
         let longest = delays.max_by_key(|delay| delay.seconds);
         let Some(Delay { seconds, object, source }) = longest.filter(|delay| delay.seconds > hook) else {
             continue;
