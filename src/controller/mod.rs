@@ -28,12 +28,11 @@ use std::{sync::Arc, time::Duration};
 
 use context::ReconcileContext;
 use futures::{
-    StreamExt as _, TryStreamExt as _,
+    StreamExt as _,
     future::{join_all, ready},
 };
 use kube::{Client, runtime::events::Reporter};
 pub use replica::Replica;
-use terminations::Replicas;
 pub use terminations::{Observation, ObserverScope};
 use tokio_util::sync::CancellationToken;
 
@@ -70,19 +69,11 @@ impl Controller {
         let (publisher, publishing) = events::publisher(self.client.clone(), reporter, shutdown.clone());
         let Self { client, caches, metrics, replica, observation } = self;
         let context = Arc::new(ReconcileContext::new(client, caches, metrics, replica, publisher));
-        let replicas = Replicas::default();
-        let workloads = Kind::ALL.into_iter().zip(events).map(|(kind, stream)| {
-            let (replicas, all) = (replicas.clone(), context.caches.workloads().clone());
-            let is_observed = observation.scope != ObserverScope::Off;
-            let stream = stream.inspect_ok(move |workload| {
-                if is_observed {
-                    replicas.record(kind, workload, &all);
-                }
-            });
-            workloads::control(kind, stream.boxed(), context.clone(), shutdown.clone())
-        });
+        let workloads = Kind::ALL.into_iter().zip(events);
+        let workloads = workloads
+            .map(|(kind, stream)| workloads::control(kind, stream, context.clone(), shutdown.clone()));
         let workloads = join_all(workloads);
-        let terminations = terminations::report(context.clone(), observation, replicas, shutdown.clone());
+        let terminations = terminations::report(context.clone(), observation, shutdown.clone());
         // A status write may be cancelled at shutdown, and a controller without listed policies would wait for them.
         let policies = policies::control(context.clone(), shutdown.clone());
         let policies = shutdown.run_until_cancelled(policies);

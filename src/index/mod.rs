@@ -20,6 +20,7 @@ mod managers;
 pub mod memory_estimate;
 mod object_quota;
 mod relevance;
+pub mod replicas;
 mod slim;
 mod split;
 pub mod terminating_pods;

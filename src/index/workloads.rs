@@ -3,6 +3,7 @@
 use std::{mem::replace, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client, Resource as _,
     core::{ApiResource, DynamicObject},
@@ -22,6 +23,7 @@ use super::{
     dirty::Dirty,
     list_watch::{ListWatch, list_watch},
     object_quota::Quota,
+    replicas::Replicas,
     slim::Watched as _,
     unusable_objects::UnusableObjects,
 };
@@ -36,6 +38,7 @@ pub struct Workloads {
     /// In the order of [`Kind::ALL`].
     stores: [Store<CachedWorkload>; 3],
     names: [Names; 3],
+    replicas: [Replicas; 3],
     /// The number of kinds that have been listed.
     listed: watch::Receiver<usize>,
     changed: watch::Receiver<()>,
@@ -57,6 +60,7 @@ impl Workloads {
         let (listed_sender, listed) = watch::channel(0);
         let dirty = Dirty::default();
         let names = Kind::ALL.map(|_| Names::default());
+        let replicas = <[Replicas; 3]>::default();
         let follow = |kind: Kind| {
             let resource = resource(kind);
             let writer = Writer::new(resource.clone());
@@ -78,6 +82,8 @@ impl Workloads {
             let mut recorder = Recorder {
                 kind,
                 names: names[kind as usize].clone(),
+                replicas: replicas[kind as usize].clone(),
+                store: store.clone(),
                 dirty: dirty.clone(),
                 is_listed: false,
                 listed: listed_sender.clone(),
@@ -93,7 +99,7 @@ impl Workloads {
         };
         let [(deployments, first), (stateful_sets, second), (daemon_sets, third)] = Kind::ALL.map(follow);
         let stores = [deployments, stateful_sets, daemon_sets];
-        (Self { stores, names, listed, changed, dirty, quota }, [first, second, third])
+        (Self { stores, names, replicas, listed, changed, dirty, quota }, [first, second, third])
     }
 
     /// Whether every kind has been listed.
@@ -136,7 +142,15 @@ impl Workloads {
             }
             names
         });
-        Self { stores, names, listed, changed, dirty: Dirty::default(), quota: Quota::default() }
+        Self {
+            stores,
+            names,
+            replicas: <[Replicas; 3]>::default(),
+            listed,
+            changed,
+            dirty: Dirty::default(),
+            quota: Quota::default(),
+        }
     }
 
     /// A receiver of every change, once the store has it.
@@ -164,6 +178,12 @@ impl Workloads {
     #[must_use]
     pub fn dirty(&self) -> &Dirty {
         &self.dirty
+    }
+
+    /// The replicas of the workloads of a kind, but not of DaemonSets.
+    #[must_use]
+    pub fn replicas(&self, kind: Kind) -> &Replicas {
+        &self.replicas[kind as usize]
     }
 
     /// The memory quota, which other kinds share.
@@ -256,6 +276,8 @@ fn unchanged(
 struct Recorder {
     kind: Kind,
     names: Names,
+    replicas: Replicas,
+    store: Store<CachedWorkload>,
     dirty: Dirty,
     is_listed: bool,
     listed: watch::Sender<usize>,
@@ -269,9 +291,16 @@ impl Recorder {
             self.names.apply(event);
         }
         match event {
-            Ok(watcher::Event::Delete(workload) | watcher::Event::Apply(workload)) => {
+            Ok(watcher::Event::Apply(workload)) => {
+                self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
+                self.record_replicas(workload);
+                self.replicas.prune(|key| self.store.get(&reference(self.kind, key)).is_some());
+            }
+            Ok(watcher::Event::Delete(workload)) => {
                 self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
             }
+            // The store doesn't have it yet.
+            Ok(watcher::Event::InitApply(workload)) => self.record_replicas(workload),
             Ok(watcher::Event::InitDone) => {
                 self.dirty.all();
                 if !replace(&mut self.is_listed, true) {
@@ -282,6 +311,17 @@ impl Recorder {
         }
         self.changed.send_replace(());
     }
+
+    fn record_replicas(&self, workload: &CachedWorkload) {
+        if self.kind != Kind::DaemonSet && workload.too_large().is_none() {
+            let key = WorkloadKey::new(self.kind, workload.meta());
+            self.replicas.record(key, workload, Timestamp::now());
+        }
+    }
+}
+
+fn reference(kind: Kind, key: &WorkloadKey) -> ObjectRef<CachedWorkload> {
+    ObjectRef::new_with(&key.name, resource(kind)).within(&key.namespace)
 }
 
 #[cfg(test)]

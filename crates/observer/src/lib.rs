@@ -21,7 +21,7 @@ pub use endpoints::TerminatingEndpoints;
 pub use observer::Observer;
 pub use pod::{ContainerState, PodOwner, TerminatingPod};
 pub use profile::{Profile, profile_name};
-pub use replicas::ReplicaHistory;
+pub use replicas::{ReplicaHistory, Scale};
 pub use termination::Termination;
 
 #[cfg(test)]

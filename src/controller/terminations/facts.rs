@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use adieu_observer::{Facts, PodOwner, ReplicaHistory, TerminatingPod};
+use adieu_observer::{Facts, PodOwner, TerminatingPod};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Error, ResourceExt as _, core::DynamicObject};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     controller::keys::Key,
-    index::{cached_workload::CachedWorkload, caches::Caches, list, workloads::Workloads},
+    index::{cached_workload::CachedWorkload, caches::Caches, list},
     plan::Kind,
 };
 
@@ -35,33 +35,6 @@ const READ_TTL: Duration = Duration::from_secs(5);
 /// How many of them are kept.
 const MAX_READ: usize = 1000;
 
-/// The replicas of the workloads, which their watches record.
-#[derive(Clone, Debug, Default)]
-pub struct Replicas(Arc<Mutex<ReplicaHistory>>);
-
-impl Replicas {
-    /// Records the replicas of a workload.
-    pub(in crate::controller) fn record(&self, kind: Kind, workload: &CachedWorkload, all: &Workloads) {
-        if kind != Kind::DaemonSet && workload.too_large().is_none() {
-            let object = workload.object();
-            let replicas = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
-            self.with(|history| {
-                let uid = object.metadata.uid.as_deref().unwrap_or_default();
-                history.set(Key::of(kind, &object), uid, replicas, Timestamp::now());
-                history.prune(|key| all.contains(key.kind, &key.namespace, &key.name));
-            });
-        }
-    }
-
-    fn explain(&self, key: &Key, at: Timestamp) -> bool {
-        self.with(|history| history.explain(key, at))
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut ReplicaHistory) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// The facts about a pod.
 #[derive(Debug)]
 pub(super) struct FoundFacts {
@@ -77,7 +50,6 @@ type ReadObjects = HashMap<String, (Instant, Option<ReadObject>)>;
 pub(super) struct FactFinder {
     client: Client,
     caches: Caches,
-    replicas: Replicas,
     permits: Arc<Semaphore>,
     read: Arc<Mutex<ReadObjects>>,
 }
@@ -111,9 +83,9 @@ struct ReadSpec {
 }
 
 impl FactFinder {
-    pub(super) fn new(client: Client, caches: Caches, replicas: Replicas) -> Self {
+    pub(super) fn new(client: Client, caches: Caches) -> Self {
         let permits = Arc::new(Semaphore::new(CONCURRENT_READS));
-        Self { client, caches, replicas, permits, read: Arc::default() }
+        Self { client, caches, permits, read: Arc::default() }
     }
 
     /// The search for the facts about a pod whose termination just started.
@@ -163,7 +135,8 @@ impl FactFinder {
             }
         };
         let key = Key { namespace: namespace.to_owned(), kind: *kind, name: name.clone() };
-        let scaled_down = is_current_revision != Some(false) && self.replicas.explain(&key, Timestamp::now());
+        let replicas = self.caches.workloads().replicas(*kind);
+        let scaled_down = is_current_revision != Some(false) && replicas.explain(&key, Timestamp::now());
         Facts { workload_exists, is_current_revision, scaled_down, node_is_cordoned: false }
     }
 

@@ -35,8 +35,6 @@ use crate::{
     runtime::metrics::{FailedTerminationLabels, KindLabel, TerminationLabels},
 };
 
-pub use facts::Replicas;
-
 /// Which terminations are observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
@@ -71,7 +69,6 @@ const MAX_NAMESPACES: usize = 200;
 pub(super) async fn report(
     context: Arc<ReconcileContext>,
     observation: Observation,
-    replicas: Replicas,
     shutdown: CancellationToken,
 ) {
     if observation.scope == ObserverScope::Off {
@@ -83,7 +80,7 @@ pub(super) async fn report(
         if shutdown.run_until_cancelled(leads).await != Some(true) {
             return;
         }
-        let report = Report::new(&context, &observation, &replicas);
+        let report = Report::new(&context, &observation);
         let profiles = async {
             if observation.writes_profiles {
                 report.profiles.restore(&context.client).await;
@@ -132,8 +129,8 @@ impl Namespaces {
 type Search = BoxFuture<'static, FoundFacts>;
 
 impl<'a> Report<'a> {
-    fn new(context: &'a Arc<ReconcileContext>, observation: &'a Observation, replicas: &Replicas) -> Self {
-        let finder = FactFinder::new(context.client.clone(), context.caches.clone(), replicas.clone());
+    fn new(context: &'a Arc<ReconcileContext>, observation: &'a Observation) -> Self {
+        let finder = FactFinder::new(context.client.clone(), context.caches.clone());
         Self {
             context,
             observation,

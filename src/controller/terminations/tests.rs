@@ -149,7 +149,7 @@ impl TestReplica {
             writes_profiles: true,
             field_selector: "metadata.namespace!=kube-system".into(),
         };
-        report(self.context.clone(), observation, Replicas::default(), self.shutdown.clone()).boxed()
+        report(self.context.clone(), observation, self.shutdown.clone()).boxed()
     }
 
     fn writes(&self) -> Vec<(String, Value)> {
