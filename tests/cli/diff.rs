@@ -83,7 +83,7 @@ fn changes_of_the_injection_are_shown_and_set_the_exit_code() {
     let values = "drain 10 s → 20 s, grace period 45 s → 55 s; pods will be replaced";
     let annotated = WEB.replace("\"true\"}", "\"true\", adieu.dev/drain-seconds: \"20\"}");
     assert_eq!(line(&annotated), expected(1, values));
-    let slot = format!("{values} when the scheduler grants a slot");
+    let slot = format!("{values} once a rollout slot is free");
     assert_eq!(line(&format!("{WEB}{POLICY}")), expected(1, &slot));
     // The annotation was applied, so it is removed.
     let opted_out = WEB.replace("  annotations: {adieu.dev/graceful: \"true\"}\n", "");
@@ -114,7 +114,7 @@ fn the_comparison_as_json_has_values_before_and_after() {
                     {"field": "terminationGracePeriodSeconds", "before": 45, "after": 55},
                 ],
                 "rollout": "Queued", "state": "Queued",
-                "reason": "its template is changed when the scheduler grants a slot", "warnings": [],
+                "reason": "its template is changed once a rollout slot is free", "warnings": [],
             }],
             "summary": {"changed": 1, "unchanged": 0},
         })

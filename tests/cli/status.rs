@@ -64,8 +64,8 @@ fn managed_workloads_of_a_namespace_are_listed_with_their_state() {
         [
             "NAMESPACE WORKLOAD MANAGED BY STATE DRAIN SHUTDOWN GRACE PERIOD REASON",
             "shop Deployment/api - OptedOut - - -",
-            "shop Deployment/web GracefulPolicy/checkout Queued 20 s 30 s 55 s its template is changed when the \
-             scheduler grants a slot",
+            "shop Deployment/web GracefulPolicy/checkout Queued 20 s 30 s 55 s its template is changed once a \
+             rollout slot is free",
             "... and 1 that is not managed",
         ]
     );

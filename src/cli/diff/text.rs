@@ -64,8 +64,8 @@ fn rollout(workload: &ComparedWorkload) -> &'static str {
         Some(RolloutTiming::Immediate) if !workload.exists => "",
         Some(RolloutTiming::Immediate) if workload.is_on_delete => "; pods get it once you delete them",
         Some(RolloutTiming::Immediate) => "; pods will be replaced",
-        Some(RolloutTiming::Queued) if !workload.exists => "; when the scheduler grants a slot",
-        Some(RolloutTiming::Queued) => "; pods will be replaced when the scheduler grants a slot",
+        Some(RolloutTiming::Queued) if !workload.exists => "; once a rollout slot is free",
+        Some(RolloutTiming::Queued) => "; pods will be replaced once a rollout slot is free",
         Some(RolloutTiming::NextUpdate) => "; with the next change of the pod template",
         Some(RolloutTiming::DryRun) | None if workload.diff.state == ManagementState::PodInjection => {
             "; new pods only"

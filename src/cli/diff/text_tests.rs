@@ -46,7 +46,7 @@ fn changed_values_are_shown_with_those_before() {
     assert_line(&workload, "drain 10 s → 20 s, grace period 45 s → 55 s; pods get it once you delete them");
     workload.diff.rollout = Some(RolloutTiming::Queued);
     workload.diff.changes.remove(1);
-    let slot = "pods will be replaced when the scheduler grants a slot";
+    let slot = "pods will be replaced once a rollout slot is free";
     assert_line(&workload, &format!("drain 10 s → 20 s (web), grace period 45 s → 55 s; {slot}"));
     workload.diff.rollout = Some(RolloutTiming::NextUpdate);
     workload.diff.changes.truncate(1);
@@ -65,7 +65,7 @@ fn first_injections_and_opt_outs_are_sentences() {
     let injected = "not in the cluster yet: will be injected with drain 10 s, grace period 45 s";
     assert_line(&workload, injected);
     workload.diff.rollout = Some(RolloutTiming::Queued);
-    assert_line(&workload, &format!("{injected}; when the scheduler grants a slot"));
+    assert_line(&workload, &format!("{injected}; once a rollout slot is free"));
 
     let mut reverted = changed(Some(10), None);
     let values = "drain 10 s → none, grace period 45 s → 30 s";

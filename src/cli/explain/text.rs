@@ -11,7 +11,7 @@ use super::{
     timeline::{Phase, Span, Timelines},
 };
 use crate::{
-    api::{Quantiles, TerminationOutcome as Outcome, TerminationProfileStatus},
+    api::{Quantiles, RecentTermination, TerminationOutcome as Outcome, TerminationProfileStatus},
     cli::{changed_values::changed_values, manifests::escaped},
     plan::{
         ExplainedChange, ExplainedSetting, Explanation, InjectionState, OptedIn, RolloutTiming, Termination,
@@ -58,7 +58,7 @@ fn state(explanation: &Explanation) -> String {
     let pending = match explanation.pending.as_ref().map(|pending| pending.timing) {
         None => "",
         Some(RolloutTiming::Immediate) => "; its template is written immediately",
-        Some(RolloutTiming::Queued) => "; its template is written when the scheduler grants a slot",
+        Some(RolloutTiming::Queued) => "; its template is written once a rollout slot is free",
         Some(RolloutTiming::NextUpdate) => "; its template is written with its next update",
         Some(RolloutTiming::DryRun) => "; its policy only audits, so nothing is written",
     };
@@ -237,6 +237,12 @@ fn observations(observed: &TerminationProfileStatus, ends: Option<Quantiles>) ->
             text,
             "  no EndpointSlice had the pod as ready after {p50} s (p50), {p99} s (p99), {max} s (max)"
         );
+    }
+    for recent in &observed.recent {
+        let RecentTermination { pod, container, time, cause, reason, .. } = recent;
+        let container = container.as_ref().map(|name| format!(", container {name}")).unwrap_or_default();
+        let failed = format!("{time}, pod {pod}{container}: {reason} (cause: {cause:?})");
+        let _ = writeln!(text, "  {TOO_LONG}failed{TOO_LONG:#}: {}", escaped(&failed));
     }
     if let Some(problem) = &observed.problem {
         let _ = writeln!(text, "  {MARGIN}problem{MARGIN:#}: {}", escaped(problem));

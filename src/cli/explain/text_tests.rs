@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{GracefulPolicy, OutcomeCounts},
+    api::{GracefulPolicy, OutcomeCounts, TerminationCause},
     cli::explain::timeline::{
         self,
         tests::{exposure, observed},
@@ -31,8 +31,8 @@ fn the_text_shows_settings_and_the_timeline() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(
         lines[0],
-        "Deployment shop/web: opted in by policy checkout; to be injected; its template is written when the scheduler \
-         grants a slot"
+        "Deployment shop/web: opted in by policy checkout; to be injected; its template is written once a rollout \
+         slot is free"
     );
     for expected in [
         "  change: drain none → 20 s: drainSeconds 20 (policy checkout)",
@@ -60,6 +60,14 @@ fn observed_terminations_are_drawn_on_the_same_scale() {
         last_termination_time: "2026-01-31T13:00:00Z".into(),
         outcomes: OutcomeCounts { completed: 293, killed: 7, ..OutcomeCounts::default() },
         problem: Some("too slow, killed (7 of 214)".into()),
+        recent: vec![RecentTermination {
+            pod: "web-1".into(),
+            container: Some("app".into()),
+            time: "2026-01-31T13:00:00Z".into(),
+            outcome: Outcome::Killed,
+            cause: TerminationCause::Rollout,
+            reason: "killed at the end of the grace period of 45 s".into(),
+        }],
         ..observed()
     };
     let with_termination = timeline::tests::termination();
@@ -70,6 +78,8 @@ fn observed_terminations_are_drawn_on_the_same_scale() {
         "Observed since 2026-01-31T12:00:00Z: 300 terminations (293 completed, 7 killed), the last at 2026-01-31T13:00:00Z",
         "ended after 13 s (p50, ●), 19 s (p99, ◆), 22 s (max, ▲)",
         "no EndpointSlice had the pod as ready after 0 s (p50), 2 s (p99), 2 s (max)",
+        "failed: 2026-01-31T13:00:00Z, pod web-1, container app: killed at the end of the grace period of 45 s \
+         (cause: Rollout)",
         "problem: too slow, killed (7 of 214)",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");

@@ -8,6 +8,7 @@ mod terminations;
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use k8s_openapi::jiff::Timestamp;
 
 use super::{block_on::block_on, manifests::warn, reference::Reference};
 use crate::runtime::client::client;
@@ -21,7 +22,7 @@ States:
 
   Injected     the pod template has the injection
   PodInjection the pods are injected when they are created (injectionTarget: Pod)
-  Queued       a policy is to change the template: when the scheduler grants a slot, or with its next change
+  Queued       a policy is to change the template: once a rollout slot is free, or with its next change
   Failed       a policy's rollout to the workload failed
   Outdated     the injection does not match the annotations and policies
   NotInjected  opted in, and not injected
@@ -34,7 +35,7 @@ States:
 The values are those of the pod template, or those that it gets once it is no longer Queued. If a state needs a reason, \
 the last column has it; otherwise it has the first warning. -o json has all warnings.
 
-LAST TERMINATION is the outcome of the last termination of one of its pods that adieu observed:
+LAST TERMINATION is the outcome of the last termination of one of its pods that adieu observed, and how long ago it ended:
 
   Completed      exited with 0
   DefaultAction  exited with 143, the default action of SIGTERM
@@ -110,7 +111,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Ok(report)
     })?;
     let text = match arguments.output {
-        Format::Table => output::table(&report),
+        Format::Table => output::table(&report, Timestamp::now()),
         Format::Json => output::json(&report)?,
     };
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")

@@ -1,10 +1,14 @@
 //! The status of workloads as a table, and as JSON.
 
 use comfy_table::{ColumnConstraint, Table, presets};
+use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::report::{Report, WorkloadRow};
+use super::{
+    report::{Report, WorkloadRow},
+    terminations::LastTermination,
+};
 use crate::{cli::manifests::escaped, text::counted};
 
 const COLUMNS: [&str; 9] = [
@@ -22,13 +26,13 @@ const COLUMNS: [&str; 9] = [
 const LAST_TERMINATION: usize = 7;
 
 /// The workloads, and the number of others.
-pub(super) fn table(report: &Report) -> String {
+pub(super) fn table(report: &Report, now: Timestamp) -> String {
     let mut text = String::new();
     if !report.rows.is_empty() {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(COLUMNS);
         for row in &report.rows {
-            table.add_row(cells(row));
+            table.add_row(cells(row, now));
         }
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
@@ -51,7 +55,7 @@ pub(super) fn table(report: &Report) -> String {
     }
 }
 
-fn cells(row: &WorkloadRow) -> [String; 9] {
+fn cells(row: &WorkloadRow, now: Timestamp) -> [String; 9] {
     let WorkloadRow { kind, namespace, name, status, last_termination } = row;
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let seconds = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
@@ -64,10 +68,26 @@ fn cells(row: &WorkloadRow) -> [String; 9] {
         seconds(status.drain_seconds),
         seconds(status.shutdown_timeout_seconds),
         seconds(status.grace_period_seconds),
-        last_termination.as_ref().map_or_else(|| "-".to_owned(), |last| format!("{:?}", last.outcome)),
+        last_termination.as_ref().map_or_else(|| "-".to_owned(), |last| termination(last, now)),
         reason.cloned().unwrap_or_default(),
     ]
     .map(|cell| escaped(&cell).into_owned())
+}
+
+/// The outcome of a termination, and how long ago it ended.
+fn termination(last: &LastTermination, now: Timestamp) -> String {
+    let LastTermination { outcome, time } = last;
+    match time.parse::<Timestamp>() {
+        Ok(time) => format!("{outcome:?} {} ago", age(now.as_second() - time.as_second())),
+        Err(_) => format!("{outcome:?}"),
+    }
+}
+
+/// Seconds in the largest unit that they fill.
+fn age(seconds: i64) -> String {
+    let units = [(24 * 60 * 60, 'd'), (60 * 60, 'h'), (60, 'm'), (1, 's')];
+    let (length, unit) = units.into_iter().find(|(length, _)| seconds >= *length).unwrap_or((1, 's'));
+    format!("{}{unit}", seconds.max(0) / length)
 }
 
 #[derive(Serialize)]
@@ -110,7 +130,6 @@ mod tests {
     use super::*;
     use crate::{
         api::TerminationOutcome,
-        cli::status::terminations::LastTermination,
         plan::{Kind, ManagementState, WorkloadStatus},
     };
 
@@ -125,6 +144,10 @@ mod tests {
         WorkloadRow { kind: Kind::Deployment, namespace, name, status, last_termination: None }
     }
 
+    fn now() -> Timestamp {
+        "2026-01-31T12:03:59Z".parse().unwrap()
+    }
+
     fn report(rows: Vec<WorkloadRow>, not_managed: usize) -> Report {
         Report { rows, not_managed, is_complete: true, has_terminations: false }
     }
@@ -136,7 +159,7 @@ mod tests {
             row("api", ManagementState::NotInjected, Some("too\u{1b}[2J long")),
             row("batch-worker", ManagementState::OptedOut, None),
         ];
-        let text = table(&report(rows, 12));
+        let text = table(&report(rows, 12), now());
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(
             lines,
@@ -158,12 +181,12 @@ mod tests {
         let rows = vec![web, row("api", ManagementState::Injected, None)];
         let report = Report { has_terminations: true, ..report(rows, 0) };
         let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let lines: Vec<_> = table(&report).lines().map(squeezed).collect();
+        let lines: Vec<_> = table(&report, now()).lines().map(squeezed).collect();
         assert_eq!(
             lines,
             [
                 "NAMESPACE WORKLOAD MANAGED BY STATE DRAIN SHUTDOWN GRACE PERIOD LAST TERMINATION REASON",
-                "shop Deployment/web annotation, GracefulPolicy/checkout Injected 10 s - - Killed a reason",
+                "shop Deployment/web annotation, GracefulPolicy/checkout Injected 10 s - - Killed 3m ago a reason",
                 "shop Deployment/api annotation, GracefulPolicy/checkout Injected 10 s - - - a warning",
             ]
         );
@@ -174,13 +197,31 @@ mod tests {
     }
 
     #[test]
+    fn the_age_of_a_termination_has_its_largest_unit() {
+        for (seconds, expected) in [
+            (-5, "0s"),
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3599, "59m"),
+            (7200, "2h"),
+            (86_399, "23h"),
+            (200_000, "2d"),
+        ] {
+            assert_eq!(age(seconds), expected);
+        }
+        let (outcome, time) = (TerminationOutcome::Killed, "unknown".to_owned());
+        assert_eq!(termination(&LastTermination { outcome, time }, now()), "Killed");
+    }
+
+    #[test]
     fn a_report_without_managed_workloads_has_a_sentence() {
-        assert_eq!(table(&report(vec![], 0)), "There are no workloads.\n");
+        assert_eq!(table(&report(vec![], 0), now()), "There are no workloads.\n");
         assert_eq!(
-            table(&report(vec![], 2)),
+            table(&report(vec![], 2), now()),
             "No workload is managed; --all lists 2 workloads that are not.\n"
         );
-        let listed = table(&report(vec![row("web", ManagementState::NotManaged, None)], 1));
+        let listed = table(&report(vec![row("web", ManagementState::NotManaged, None)], 1), now());
         assert!(listed.contains("NotManaged") && !listed.contains("... and"), "{listed}");
     }
 

@@ -47,7 +47,7 @@ pub struct WorkloadStatus {
 pub enum ManagementState {
     /// Its template has the injection.
     Injected,
-    /// Its template is to be changed because of a policy: when the scheduler grants a slot, or with its next change.
+    /// Its template is to be changed because of a policy: once a rollout slot is free, or with its next change.
     Queued,
     /// The last rollout of a policy to it failed.
     Failed,
@@ -178,7 +178,7 @@ fn state_of_managed(workload: &Workload<'_>, evaluation: &Evaluation) -> (Manage
             (ManagementState::Audit, Some(format!("{} has mode Audit", name(&resolution.settings.mode.from))))
         }
         (RolloutTiming::Queued, _) if is_pending => {
-            (ManagementState::Queued, reason("its template is changed when the scheduler grants a slot"))
+            (ManagementState::Queued, reason("its template is changed once a rollout slot is free"))
         }
         (RolloutTiming::NextUpdate, _) if is_pending => {
             (ManagementState::Queued, reason("its template is updated with its next change"))

@@ -60,7 +60,7 @@ fn a_workload_without_an_injection_has_the_state_of_its_settings() {
             &[][..],
             &policy(json!({"drainSeconds": 20})),
             ManagementState::Queued,
-            Some("grants a slot"),
+            Some("slot is free"),
             drain_20,
         ),
         (
