@@ -54,9 +54,9 @@ const COLLECTORS: [&str; 7] = [
     "otel-collector",
     "otelcol",
 ];
-/// Servers that refuse connections from SIGTERM on, as programs or as modules of Python. They finish at most the requests
+/// Servers that accept no connections from SIGTERM on, as programs or as modules of Python. They finish at most the requests
 /// that they have. A JVM exits whatever it runs, and so does .NET.
-const REFUSE_AFTER_SIGTERM: [&str; 13] = [
+const CLOSE_AFTER_SIGTERM: [&str; 13] = [
     "apache2-foreground",
     "caddy",
     "dotnet",
@@ -171,13 +171,13 @@ impl<'a> Container<'a> {
         stays_process_1(&arguments, self.image()) || ends_with_loop(&arguments) || is_interpreter(&arguments)
     }
 
-    /// Whether it is known to refuse connections as soon as it is stopped: by its command, or by its image if that decides
+    /// Whether it is known to accept no connections as soon as it is stopped: by its command, or by its image if that decides
     /// which program runs.
-    pub(crate) fn refuses_when_stopped(&self) -> bool {
+    pub(crate) fn closes_when_stopped(&self) -> bool {
         let arguments = self.arguments();
         let has_only_options = arguments.first().is_none_or(|word| word.starts_with('-'));
         let is_of_image = words(&self.value["command"]).is_empty() && has_only_options;
-        refuses_after_sigterm(&arguments) || is_of_image && images::refuses_when_stopped(self.image())
+        closes_after_sigterm(&arguments) || is_of_image && images::closes_when_stopped(self.image())
     }
 
     /// All words of its command and arguments. Without a command, the image may start another program with them.
@@ -199,14 +199,14 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Whether a command runs a server that refuses connections from SIGTERM on.
-fn refuses_after_sigterm(command: &[&str]) -> bool {
+/// Whether a command runs a server that accepts no connections from SIGTERM on.
+fn closes_after_sigterm(command: &[&str]) -> bool {
     let Some((program, arguments)) = command.split_first() else { return false };
     let name = program.rsplit('/').next().unwrap_or_default();
     let module = || arguments.windows(2).find(|pair| pair[0] == "-m").map(|pair| pair[1]);
     let is_python = name.trim_end_matches(|char: char| char.is_ascii_digit() || char == '.') == "python";
     let server = if is_python { module().unwrap_or_default() } else { name };
-    REFUSE_AFTER_SIGTERM.contains(&server)
+    CLOSE_AFTER_SIGTERM.contains(&server)
 }
 
 /// Whether a command runs an interpreter with an application that handles SIGTERM only if it is written to: Python with a
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_refuse_connections_when_they_are_stopped_are_known_by_command_or_image() {
+    fn servers_that_close_their_port_when_they_are_stopped_are_known_by_command_or_image() {
         for (image, command, args, expected) in [
             ("nginx", json!(null), json!(null), true),
             ("nginx", json!([]), json!([]), true),
@@ -281,7 +281,7 @@ mod tests {
             ("web", json!(["sh", "-c", "java -jar app.jar"]), json!(null), false),
         ] {
             let value = json!({"name": "web", "image": image, "command": command, "args": args});
-            assert_eq!(Container::new(&value, String::new()).refuses_when_stopped(), expected, "{value}");
+            assert_eq!(Container::new(&value, String::new()).closes_when_stopped(), expected, "{value}");
         }
     }
 

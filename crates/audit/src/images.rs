@@ -17,10 +17,10 @@ const WITHOUT_SHELL: [&str; 14] = [
     "traefik/whoami",
     "jetstack/cert-manager-",
 ];
-/// Repositories of servers that refuse connections as soon as the signal of their image stops them: SIGTERM, or `STOPSIGNAL`
+/// Repositories of servers that accept no connections as soon as the signal of their image stops them: SIGTERM, or `STOPSIGNAL`
 /// (SIGQUIT of nginx, SIGWINCH of Apache, SIGUSR1 of HAProxy). They finish at most the requests that they have. As of
 /// November 2026.
-const REFUSE_WHEN_STOPPED: [&str; 17] = [
+const CLOSE_WHEN_STOPPED: [&str; 17] = [
     "caddy",
     "envoyproxy/envoy",
     "gke/hello-app",
@@ -113,11 +113,11 @@ pub(crate) fn is_without_shell(image: &str) -> bool {
     chainguard || distroless || WITHOUT_SHELL.iter().any(is_of)
 }
 
-/// Whether an image, by its name, has a server that refuses connections as soon as it is stopped. False if unknown.
-pub(crate) fn refuses_when_stopped(image: &str) -> bool {
+/// Whether an image, by its name, has a server that accepts no connections as soon as it is stopped. False if unknown.
+pub(crate) fn closes_when_stopped(image: &str) -> bool {
     let image = image.to_ascii_lowercase();
     let (repository, _) = repository_and_tag(&image);
-    REFUSE_WHEN_STOPPED.iter().any(|name| is_named(repository, name))
+    CLOSE_WHEN_STOPPED.iter().any(|name| is_named(repository, name))
 }
 
 /// The repository of an image, with its registry, and its tag, which may be empty.
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_refuse_connections_when_they_are_stopped_are_known_by_name() {
+    fn servers_that_close_their_port_when_they_are_stopped_are_known_by_name() {
         for (image, expected) in [
             ("nginx", true),
             ("nginx:1.29-alpine", true),
@@ -179,7 +179,7 @@ mod tests {
             ("gke/whereami", false),
             ("", false),
         ] {
-            assert_eq!(refuses_when_stopped(image), expected, "{image}");
+            assert_eq!(closes_when_stopped(image), expected, "{image}");
         }
     }
 

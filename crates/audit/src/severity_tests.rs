@@ -27,7 +27,7 @@ fn service(port_name: &str, port: i64) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": ports}})
 }
 
-/// A container that serves on port 8080, and refuses connections as soon as it is stopped, with more fields.
+/// A container that serves on port 8080, and accepts no connections as soon as it is stopped, with more fields.
 fn container(more: Value) -> Value {
     let mut container = json!({"name": "web", "image": "nginx", "ports": [{"containerPort": 8080}]});
     container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

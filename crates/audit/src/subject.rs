@@ -146,10 +146,10 @@ impl<'a> Subject<'a> {
         if serves_requests && has_no_gap && !serves_on { Severity::Error } else { Severity::Warning }
     }
 
-    /// Whether a container is known to refuse connections as soon as it is stopped. A signal without a handler ends a
+    /// Whether a container is known to accept no connections as soon as it is stopped. A signal without a handler ends a
     /// process that isn't process 1.
-    pub(crate) fn refuses_when_stopped(&self, container: &Container<'_>) -> bool {
-        container.refuses_when_stopped() || !self.has_process_1() && container.may_ignore_sigterm()
+    pub(crate) fn closes_when_stopped(&self, container: &Container<'_>) -> bool {
+        container.closes_when_stopped() || !self.has_process_1() && container.may_ignore_sigterm()
     }
 
     /// Whether each container has a process 1 of its own.

@@ -128,19 +128,28 @@ impl SlotAccounting {
     }
 
     pub(super) fn counts(&self, policies: &Policies) -> RolloutCounts {
-        let is_stalled = |namespace: &str, limits: &ConcurrencyLimits| {
-            limits.requested_by.keys().any(|policy| {
-                let settings = policies.get(policy).copied().unwrap_or_default();
-                self.is_stopped(policy, namespace, settings)
-            })
-        };
-        let stalled = self.queues.iter().filter(|((namespace, limits), _)| is_stalled(namespace, limits));
         RolloutCounts {
             in_progress: self.held - self.offered,
             queued: self.waiting + self.offered,
-            stalled: stalled.map(|(_, queue)| queue.len()).sum(),
+            stalled: self.stalled(policies),
             failed: self.failed.values().map(BTreeSet::len).sum(),
         }
+    }
+
+    /// How many workloads are queued for a slot of a policy that failures stop.
+    fn stalled(&self, policies: &Policies) -> usize {
+        if self.failed.is_empty() {
+            // The usual case, and there may be many queues.
+            return 0;
+        }
+        let is_stopped = |policy: &PolicyKey, namespace: &str| {
+            let settings = || policies.get(policy).copied().unwrap_or_default();
+            self.failed.contains_key(policy) && self.is_stopped(policy, namespace, settings())
+        };
+        let stalled = self.queues.iter().filter(|((namespace, limits), _)| {
+            limits.requested_by.keys().any(|policy| is_stopped(policy, namespace))
+        });
+        stalled.map(|(_, queue)| queue.len()).sum()
     }
 
     pub(super) fn add(&mut self, key: &WorkloadKey, summary: &EntrySummary) {

@@ -25,9 +25,12 @@ pub(super) fn no_prestop_behind_service(subject: &Subject<'_>) -> Vec<Finding> {
     receivers
         .map(|(container, received)| {
             // What an unknown application does on SIGTERM is unknown too.
-            let (severity, consequence) = match subject.severity_of_stopping_early(container) {
-                Severity::Error if subject.refuses_when_stopped(container) => (Severity::Error, "refuses them"),
-                _ => (Severity::Warning, "loses them unless it continues to serve"),
+            let is_certain = subject.severity_of_stopping_early(container) == Severity::Error
+                && subject.closes_when_stopped(container);
+            let (severity, consequence) = if is_certain {
+                (Severity::Error, "rejects them")
+            } else {
+                (Severity::Warning, "loses them unless it continues to serve")
             };
             let found = subject.finding(Rule::NoPrestopBehindService, severity, container.path(PRE_STOP));
             found.in_container(container).says(
