@@ -35,41 +35,57 @@ pub(crate) struct Endpoints(HashMap<Slice, Endpoint>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint {
     Ready,
-    /// Not ready, or no longer in the slice; `None` if the time isn't known.
-    Withdrawn(Option<Timestamp>),
+    /// The slice has it as not ready, since this time if it is known.
+    NotReady(Option<Timestamp>),
+    /// The slice had it as ready, and no longer has it.
+    Gone(Option<Timestamp>),
 }
 
 impl Endpoints {
     /// A slice has the pod as ready. Returns `false` if it has withdrawn it before, or if too many slices have the pod.
     pub(crate) fn set_ready(&mut self, slice: Slice) -> bool {
         // The time is unknown while the slices are listed again.
-        if matches!(self.0.get(&slice), None | Some(Endpoint::Withdrawn(None))) && self.has_room(slice) {
+        let is_unknown =
+            matches!(self.0.get(&slice), None | Some(Endpoint::NotReady(None) | Endpoint::Gone(None)));
+        if is_unknown && self.has_room(slice) {
             self.0.insert(slice, Endpoint::Ready);
         }
         self.0.get(&slice) == Some(&Endpoint::Ready)
     }
 
-    /// A slice has the pod as not ready, or no longer has it. Its first time counts.
-    pub(crate) fn withdraw(&mut self, slice: Slice, at: Option<Timestamp>) {
-        if !matches!(self.0.get(&slice), Some(Endpoint::Withdrawn(_))) && self.has_room(slice) {
-            self.0.insert(slice, Endpoint::Withdrawn(at));
+    /// A slice has the pod as not ready. The first time that it withdrew it counts.
+    pub(crate) fn set_not_ready(&mut self, slice: Slice, at: Option<Timestamp>) {
+        self.withdraw(slice, Endpoint::NotReady(at));
+    }
+
+    /// A slice no longer has the pod. The first time that it withdrew it counts.
+    pub(crate) fn set_gone(&mut self, slice: Slice, at: Option<Timestamp>) {
+        self.withdraw(slice, Endpoint::Gone(at));
+    }
+
+    fn withdraw(&mut self, slice: Slice, withdrawn: Endpoint) {
+        if matches!(self.0.get(&slice), None | Some(Endpoint::Ready)) && self.has_room(slice) {
+            self.0.insert(slice, withdrawn);
         }
     }
 
     /// No slice has the pod any more.
-    pub(crate) fn withdraw_all(&mut self, at: Option<Timestamp>) {
+    pub(crate) fn set_all_gone(&mut self, at: Option<Timestamp>) {
         for endpoint in self.0.values_mut().filter(|endpoint| **endpoint == Endpoint::Ready) {
-            *endpoint = Endpoint::Withdrawn(at);
+            *endpoint = Endpoint::Gone(at);
         }
     }
 
-    /// When the last slice withdrew the pod; `None` if that isn't known, or no slice had it.
+    /// When the last slice withdrew the pod; `None` if that isn't known, or no slice had it. A slice that had it as ready
+    /// until it was gone, as that of a Service with `publishNotReadyAddresses` does, counts only if all did.
     pub(crate) fn withdrawn(&self) -> Option<Timestamp> {
-        let times = self.0.values().map(|endpoint| match endpoint {
-            Endpoint::Withdrawn(at) => *at,
-            Endpoint::Ready => None,
-        });
-        times.collect::<Option<Vec<_>>>()?.into_iter().max()
+        let not_ready: Vec<_> = self.0.values().filter_map(|endpoint| endpoint.not_ready()).collect();
+        let times = if not_ready.is_empty() {
+            self.0.values().map(|endpoint| endpoint.gone()).collect()
+        } else {
+            not_ready
+        };
+        times.into_iter().collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
     /// The slices that have or had the pod.
@@ -79,6 +95,23 @@ impl Endpoints {
 
     fn has_room(&self, slice: Slice) -> bool {
         self.0.len() < MAX_SLICES || self.0.contains_key(&slice)
+    }
+}
+
+impl Endpoint {
+    /// Since when it is not ready, if it is.
+    fn not_ready(self) -> Option<Option<Timestamp>> {
+        match self {
+            Self::NotReady(at) => Some(at),
+            Self::Ready | Self::Gone(_) => None,
+        }
+    }
+
+    fn gone(self) -> Option<Timestamp> {
+        match self {
+            Self::Gone(at) => at,
+            Self::Ready | Self::NotReady(_) => None,
+        }
     }
 }
 
@@ -94,19 +127,22 @@ mod tests {
         assert!(endpoints.set_ready(1));
         assert!(endpoints.set_ready(1), "again");
         assert_eq!(endpoints.withdrawn(), None, "it is ready");
-        endpoints.withdraw(1, at(5));
+        endpoints.set_not_ready(1, at(5));
         assert!(!endpoints.set_ready(1), "it was withdrawn");
-        endpoints.withdraw(1, at(9));
-        endpoints.withdraw_all(at(20));
+        endpoints.set_not_ready(1, at(9));
+        endpoints.set_gone(1, at(9));
+        endpoints.set_all_gone(at(20));
         assert_eq!(endpoints.withdrawn(), at(5));
         endpoints.set_ready(2);
-        endpoints.withdraw_all(at(20));
-        assert_eq!(endpoints.withdrawn(), at(20), "the last slice");
-        endpoints.withdraw(3, None);
+        endpoints.set_all_gone(at(20));
+        assert_eq!(endpoints.withdrawn(), at(5), "the other one publishes addresses that are not ready");
+        endpoints.set_not_ready(3, at(7));
+        assert_eq!(endpoints.withdrawn(), at(7), "the last slice");
+        endpoints.set_not_ready(4, None);
         assert_eq!(endpoints.withdrawn(), None, "at an unknown time");
-        assert!(endpoints.set_ready(3), "it was only listed again");
+        assert!(endpoints.set_ready(4), "it was only listed again");
         for slice in 0..100 {
-            endpoints.withdraw(slice, at(1));
+            endpoints.set_gone(slice, at(1));
             endpoints.set_ready(100 + slice);
         }
         assert_eq!(endpoints.slices().count(), MAX_SLICES);

@@ -55,7 +55,8 @@ struct Followed {
 #[derive(Clone, Debug)]
 enum Early {
     Ready(Slice),
-    Withdrawn(Slice, Option<Timestamp>),
+    NotReady(Slice, Option<Timestamp>),
+    Gone(Slice, Option<Timestamp>),
     FailedHook(String, Timestamp),
 }
 
@@ -122,7 +123,7 @@ impl Observer {
         let observed = self.pods.get_mut(uid)?;
         observed.is_gone = true;
         // No EndpointSlice keeps it, but their watch may be late.
-        observed.endpoints.withdraw_all(at);
+        observed.endpoints.set_all_gone(at);
         self.complete(uid)
     }
 
@@ -139,19 +140,19 @@ impl Observer {
             if !endpoints.ready.contains(&uid)
                 && let Some(observed) = self.pods.get_mut(&uid)
             {
-                observed.endpoints.withdraw(slice, at);
+                observed.endpoints.set_gone(slice, at);
             }
         }
         for (uid, early) in &mut self.early {
             if matches!(early, Early::Ready(of) if *of == slice) && !endpoints.ready.contains(uid.as_str()) {
-                *early = Early::Withdrawn(slice, at);
+                *early = Early::Gone(slice, at);
             }
         }
         for uid in &endpoints.ready {
             self.hear(uid, Early::Ready(slice));
         }
         for uid in &endpoints.not_ready {
-            self.hear(uid, Early::Withdrawn(slice, at));
+            self.hear(uid, Early::NotReady(slice, at));
         }
     }
 
@@ -159,11 +160,11 @@ impl Observer {
     pub fn endpoints_list_begins(&mut self) {
         self.ready.clear();
         for observed in self.pods.values_mut() {
-            observed.endpoints.withdraw_all(None);
+            observed.endpoints.set_all_gone(None);
         }
         for (_, early) in &mut self.early {
             if let Early::Ready(slice) = early {
-                *early = Early::Withdrawn(*slice, None);
+                *early = Early::Gone(*slice, None);
             }
         }
     }
@@ -246,7 +247,8 @@ impl Observed {
     fn hear(&mut self, heard: Early) -> Option<Slice> {
         match heard {
             Early::Ready(slice) => return self.endpoints.set_ready(slice).then_some(slice),
-            Early::Withdrawn(slice, at) => self.endpoints.withdraw(slice, at),
+            Early::NotReady(slice, at) => self.endpoints.set_not_ready(slice, at),
+            Early::Gone(slice, at) => self.endpoints.set_gone(slice, at),
             // An earlier one is of a container that was restarted. Times are whole seconds.
             Early::FailedHook(container, at) if at.as_second() >= self.pod.start.as_second() => {
                 let is_of_pod = self.pod.containers.iter().any(|known| known.name == container);
