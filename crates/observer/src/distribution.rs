@@ -44,6 +44,11 @@ impl Distribution {
         Some(Quantiles { p50, p90, p99, max: *max })
     }
 
+    /// About how many bytes of memory it takes: nodes of a map are at least half full.
+    pub(crate) fn memory(&self) -> usize {
+        2 * size_of::<(i64, i64)>() * self.0.len()
+    }
+
     pub(crate) fn buckets(&self) -> Vec<Bucket> {
         self.0.iter().map(|(&seconds, &count)| Bucket { seconds, count }).collect()
     }

@@ -107,6 +107,20 @@ impl Profile {
         }
     }
 
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let recent = self.recent.iter().map(|recent| {
+            let container = recent.container.as_ref().map_or(0, String::len);
+            size_of::<RecentTermination>()
+                + recent.pod.len()
+                + container
+                + recent.time.len()
+                + recent.reason.len()
+        });
+        size_of::<Self>() + self.shutdown.memory() + self.withdrawal.memory() + recent.sum::<usize>()
+    }
+
     /// Its status.
     #[must_use]
     pub fn status(&self) -> TerminationProfileStatus {

@@ -57,7 +57,11 @@ fn the_withdrawal_ends_with_the_last_slice() {
         (vec![("a", Ready, Some(1)), ("a", Ready, Some(2)), ("a", Missing, Some(22))], Some(22), "gone"),
         (vec![("a", Ready, Some(1)), ("a", NotReady, Some(4)), ("a", Missing, Some(22))], Some(4), "first"),
         (vec![("a", NotReady, Some(1)), ("a", Ready, Some(2)), ("a", Missing, Some(22))], Some(1), "first"),
-        (vec![("a", NotReady, Some(1)), ("b", Ready, Some(1)), ("b", Missing, Some(22))], Some(1), "not ready"),
+        (
+            vec![("a", NotReady, Some(1)), ("b", Ready, Some(1)), ("b", Missing, Some(22))],
+            Some(1),
+            "not ready",
+        ),
         (vec![("a", NotReady, Some(1)), ("b", Ready, Some(1))], Some(1), "b is ready until the pod is gone"),
         (vec![("a", Missing, Some(1)), ("a", Missing, Some(2))], None, "in no slice"),
         (vec![relisted, ("a", Ready, None)], Some(25), "listed while it is ready"),

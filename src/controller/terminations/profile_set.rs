@@ -1,4 +1,4 @@
-//! The profiles of workloads, bounded in number, and the order in which they are to be written.
+//! The profiles of workloads, bounded in number and memory, and the order in which they are to be written.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,6 +15,10 @@ use crate::controller::keys::Key;
 const MAX_PROFILES: usize = 20_000;
 /// How many of them are of one namespace, so that no namespace takes all.
 const MAX_PROFILES_OF_NAMESPACE: usize = 4000;
+/// How much memory they take at most, in bytes: most need 1 to 2 KiB, those of pods that end in many different ways 30.
+const MAX_MEMORY: usize = 32 << 20;
+/// How much of it those of one namespace take.
+const MAX_MEMORY_OF_NAMESPACE: usize = 8 << 20;
 /// How often the profiles of deleted workloads are dropped at most if there are too many, because all are read for it.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -22,14 +26,22 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 #[derive(Default)]
 pub(super) struct ProfileSet {
     entries: BTreeMap<Key, Entry>,
-    /// How many there are of each namespace.
-    of_namespaces: HashMap<String, usize>,
+    total: Share,
+    of_namespaces: HashMap<String, Share>,
     /// Those to write by namespace, the first one first.
     due: BTreeMap<String, BTreeSet<(Instant, Key)>>,
     /// The namespace of the profile that was written last.
     last: String,
     /// When those of deleted workloads were last dropped.
     pruned: Option<Instant>,
+}
+
+/// What some of the profiles take.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    profiles: usize,
+    /// In bytes.
+    memory: usize,
 }
 
 /// The profile of a workload.
@@ -57,11 +69,17 @@ impl Entry {
         let (uid, profile) = (uid.to_owned(), Profile::new(termination));
         Self { uid, profile, added: 1, exists: false, due: Some(now), earliest: now }
     }
+
+    /// About how many bytes of memory it takes.
+    fn memory(&self, key: &Key) -> usize {
+        // The key is in two maps.
+        self.profile.memory() + self.uid.len() + 2 * (size_of::<Key>() + key.namespace.len() + key.name.len())
+    }
 }
 
 impl ProfileSet {
     /// Adds a termination to the profile of its workload, which has this uid. Profiles of workloads that don't exist are
-    /// dropped if there are too many. Whether it was added: there may still be too many.
+    /// dropped if all take too much. Whether it was added: the others may still take too much.
     pub(super) fn add(
         &mut self,
         key: &Key,
@@ -70,6 +88,13 @@ impl ProfileSet {
         exists: impl Fn(&Key) -> bool,
     ) -> bool {
         let now = Instant::now();
+        let needed = usize::from(!self.entries.contains_key(key));
+        if !self.has_room(&key.namespace, needed) {
+            self.prune(now, exists);
+        }
+        if !self.has_room(&key.namespace, needed) {
+            return false;
+        }
         let known = self.update(key, |entry| {
             if entry.uid == uid {
                 entry.profile.add(termination);
@@ -79,21 +104,15 @@ impl ProfileSet {
                 *entry = Entry::new(uid, termination, now);
             }
         });
-        if known.is_some() {
-            return true;
-        }
-        if !self.has_room(&key.namespace) {
-            self.prune(now, exists);
-        }
-        self.insert(key.clone(), Entry::new(uid, termination, now))
+        known.is_some() || self.insert(key.clone(), Entry::new(uid, termination, now))
     }
 
-    /// Adds the profile of a workload, unless there are too many.
+    /// Adds the profile of a workload, unless the others take too much.
     pub(super) fn insert(&mut self, key: Key, entry: Entry) -> bool {
         self.remove(&key);
-        let has_room = self.has_room(&key.namespace);
+        let has_room = self.has_room(&key.namespace, 1);
         if has_room {
-            *self.of_namespaces.entry(key.namespace.clone()).or_default() += 1;
+            self.account(&key, 1, 0, entry.memory(&key));
             self.schedule(&key, entry.due);
             self.entries.insert(key, entry);
         }
@@ -111,14 +130,24 @@ impl ProfileSet {
     /// Changes a profile. `None` if there is none.
     pub(super) fn update<T>(&mut self, key: &Key, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.entries.get_mut(key)?;
-        let before = entry.due;
+        let before = (entry.due, entry.memory(key));
         let changed = change(entry);
-        let after = entry.due;
-        if after != before {
-            self.unschedule(key, before);
-            self.schedule(key, after);
+        let after = (entry.due, entry.memory(key));
+        self.account(key, 0, before.1, after.1);
+        if after.0 != before.0 {
+            self.unschedule(key, before.0);
+            self.schedule(key, after.0);
         }
         Some(changed)
+    }
+
+    /// Counts a profile that was added, and memory that is used instead of what was used before.
+    fn account(&mut self, key: &Key, added: usize, before: usize, after: usize) {
+        let of_namespace = self.of_namespaces.entry(key.namespace.clone()).or_default();
+        for share in [&mut self.total, of_namespace] {
+            share.profiles += added;
+            share.memory = share.memory + after - before;
+        }
     }
 
     fn schedule(&mut self, key: &Key, due: Option<Instant>) {
@@ -158,10 +187,13 @@ impl ProfileSet {
         self.due.values().flatten().map(|(_, key)| key.clone()).collect()
     }
 
-    /// Whether another workload of the namespace may have a profile.
-    fn has_room(&self, namespace: &str) -> bool {
+    /// Whether so many other workloads of the namespace may have a profile, and a profile may grow.
+    fn has_room(&self, namespace: &str, needed: usize) -> bool {
         let of_namespace = self.of_namespaces.get(namespace).copied().unwrap_or_default();
-        self.entries.len() < MAX_PROFILES && of_namespace < MAX_PROFILES_OF_NAMESPACE
+        self.total.profiles + needed <= MAX_PROFILES
+            && of_namespace.profiles + needed <= MAX_PROFILES_OF_NAMESPACE
+            && self.total.memory < MAX_MEMORY
+            && of_namespace.memory < MAX_MEMORY_OF_NAMESPACE
     }
 
     fn prune(&mut self, now: Instant, exists: impl Fn(&Key) -> bool) {
@@ -178,12 +210,21 @@ impl ProfileSet {
     fn remove(&mut self, key: &Key) {
         let Some(entry) = self.entries.remove(key) else { return };
         self.unschedule(key, entry.due);
-        if let Some(count) = self.of_namespaces.get_mut(&key.namespace) {
-            *count -= 1;
-            if *count == 0 {
+        let memory = entry.memory(key);
+        self.total = self.total.without(memory);
+        if let Some(share) = self.of_namespaces.get_mut(&key.namespace) {
+            *share = share.without(memory);
+            if share.profiles == 0 {
                 self.of_namespaces.remove(&key.namespace);
             }
         }
+    }
+}
+
+impl Share {
+    /// Without a profile that takes so much memory.
+    fn without(self, memory: usize) -> Self {
+        Self { profiles: self.profiles - 1, memory: self.memory - memory }
     }
 }
 
@@ -239,6 +280,37 @@ pub(super) mod tests {
         let namespaces = ["b", "a", "ab", "c", "d", "e"];
         let [full, none] = [MAX_PROFILES_OF_NAMESPACE, 0];
         assert_eq!(namespaces.map(&mut fill), [full, full, full, full, full, none], "of {MAX_PROFILES}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_has_a_share_of_the_memory_of_profiles() {
+        let (mut profiles, mut profile) = (ProfileSet::default(), Profile::new(&termination()));
+        for seconds in (0..100).map(Some) {
+            let times =
+                Termination { shutdown_seconds: seconds, withdrawal_seconds: seconds, ..termination() };
+            profile.add(&times);
+        }
+        let of = |namespace: &str, number: i32| Key {
+            namespace: namespace.to_owned(),
+            ..key(&number.to_string())
+        };
+        let mut fill = |namespace: &str| {
+            let restored = || Entry::restored("1".into(), profile.clone());
+            (0..2000).filter(|number| profiles.insert(of(namespace, *number), restored())).count()
+        };
+        let [first, second] = ["restless", "quiet"].map(&mut fill);
+        assert!((1000..2000).contains(&first), "{first}");
+        assert_eq!(second, first, "another namespace has its own share");
+        assert!(!profiles.add(&of("restless", 0), "1", &termination(), |_| true), "none grows");
+        assert!(profiles.add(&of("shop", 0), "1", &termination(), |_| true));
+        let memory: usize = profiles.all().map(|(key, entry)| entry.memory(key)).sum();
+        assert_eq!((profiles.total.profiles, profiles.total.memory), (2 * first + 1, memory));
+        assert!(
+            profiles.add(&of("restless", 0), "1", &termination(), |key| key.namespace != "quiet"
+                && key.name != "7")
+        );
+        profiles.prune(Instant::now() + PRUNE_INTERVAL, |_| false);
+        assert_eq!((profiles.total.profiles, profiles.total.memory, profiles.of_namespaces.len()), (0, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]
