@@ -180,11 +180,8 @@ async fn lead(server: &Arc<Mutex<Server>>) -> bool {
     let (_lease, previous_renewal) = watch::channel(Some(Timestamp::now()));
     let replica =
         Replica { pod: "adieu-0".into(), max_concurrent_rollouts: 10, is_leader, previous_renewal, paused };
-    let observation = Observation {
-        scope: ObserverScope::Off,
-        writes_profiles: false,
-        field_selector: String::new(),
-    };
+    let observation =
+        Observation { scope: ObserverScope::Off, writes_profiles: false, field_selector: String::new() };
     let caches = server.lock().unwrap().caches();
     let client = client(server, &has_crashed, &crash);
     let controller = Controller { client, caches, metrics: Arc::default(), replica, observation };

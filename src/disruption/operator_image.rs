@@ -74,7 +74,8 @@ mod tests {
     /// The image that is found with these images in the namespaces `adieu` and `shop`, of which the first is the operator's.
     async fn found(adieu: &[&str], shop: &[&str]) -> Option<String> {
         let deployment = |image: &&str| {
-            let containers = json!([{"name": "proxy", "image": "proxy:1"}, {"name": "adieu", "image": image}]);
+            let containers =
+                json!([{"name": "proxy", "image": "proxy:1"}, {"name": "adieu", "image": image}]);
             json!({"metadata": {"name": "adieu"}, "spec": {"template": {"spec": {"containers": containers}}}})
         };
         let list = |items: Vec<Value>| json!({"metadata": {}, "items": items});

@@ -65,7 +65,8 @@ fn clouds(path: &str) -> Option<(u16, Value)> {
     let group = |name: &str, of: &str| json!({"name": name, "versions": [version(&format!("{name}/{of}"))]});
     let kinds = |version: &str, kind: &str| {
         let name = format!("{}s", kind.to_lowercase());
-        let resource = json!({"kind": kind, "name": name, "singularName": "", "namespaced": true, "verbs": ["list"]});
+        let resource =
+            json!({"kind": kind, "name": name, "singularName": "", "namespaced": true, "verbs": ["list"]});
         json!({"kind": "APIResourceList", "groupVersion": version, "resources": [resource]})
     };
     let body = match path {

@@ -13,9 +13,7 @@ use serde_json::Value;
 
 use super::arguments::Arguments;
 use crate::{
-    cli::{
-        manifests::warn, node_shutdown::by_kubeadm, policies::Policies, traffic_objects::TrafficObjects,
-    },
+    cli::{manifests::warn, node_shutdown::by_kubeadm, policies::Policies, traffic_objects::TrafficObjects},
     index::list::{Selectors, for_each},
     kube_version::KubeVersion,
     runtime::client::client,

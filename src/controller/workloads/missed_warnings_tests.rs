@@ -43,7 +43,8 @@ async fn a_workload_opted_in_without_the_webhook_gets_the_warning_about_its_prob
     timeout(LIMIT, publishing).await.expect("all Events are published");
     let notes = notes.lock().unwrap();
     let is_warning = |note: &&String| {
-        note.starts_with("\"Degraded\"") && note.contains("no readiness probe, because no Service selects the pods")
+        note.starts_with("\"Degraded\"")
+            && note.contains("no readiness probe, because no Service selects the pods")
     };
     assert_eq!(notes.iter().filter(is_warning).count(), 1, "{notes:?}");
 }
