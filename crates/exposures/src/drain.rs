@@ -1,6 +1,11 @@
 //! The drain that follows from exposures.
 
-use adieu_core::api::{DrainMeasurement, DrainProfile, defaults, limits};
+use std::{cmp::Reverse, sync::Arc};
+
+use adieu_core::{
+    api::{ClusterGracefulPolicy, DrainMeasurement, DrainProfile, defaults, limits},
+    plan::{DrainOrigin, RequiredDrain, drain_profiles},
+};
 
 use crate::{
     delay::Delay,
@@ -32,6 +37,8 @@ pub struct ExposureDrain {
     pub reason: String,
     /// Where that is from: a link, a measurement, an annotation or field with its object, or a policy.
     pub source: String,
+    /// Which of these it is.
+    pub origin: DrainOrigin,
 }
 
 /// The drain profiles of policies, which replace built-in ones.
@@ -39,6 +46,16 @@ pub struct ExposureDrain {
 pub struct Profiles(Vec<(String, DrainProfile)>);
 
 impl Profiles {
+    /// Those of the cluster policies that apply in a namespace.
+    #[must_use]
+    pub fn of(cluster_policies: &[Arc<ClusterGracefulPolicy>]) -> Self {
+        let mut all = Self::default();
+        for (policy, profiles) in drain_profiles(cluster_policies) {
+            all.add(&policy.to_string(), profiles);
+        }
+        all
+    }
+
     /// Adds the `drainProfiles` of a policy. Of profiles that are equally specific, the first one wins.
     pub fn add(&mut self, policy: &str, profiles: &[DrainProfile]) {
         self.0.extend(profiles.iter().map(|profile| (policy.to_owned(), profile.clone())));
@@ -65,36 +82,50 @@ pub fn is_known_exposure(name: &str) -> bool {
 /// unless all that need so little were measured.
 #[must_use]
 pub fn drain_of(exposures: &[Exposure], profiles: &Profiles) -> Drain {
-    let drains = exposures.iter().map(|exposure| (exposure, drain_behind(exposure, profiles)));
-    match drains.max_by_key(|(_, drain)| drain.seconds) {
+    match longest(exposures, profiles) {
         None => Drain {
             seconds: defaults::DRAIN_SECONDS,
             because: "no exposure is known: the default".to_owned(),
         },
-        Some((exposure, ExposureDrain { seconds, reason, source })) => {
+        Some((exposure, ExposureDrain { seconds, reason, source, .. })) => {
             Drain { seconds, because: format!("{exposure}: {reason} ({source})") }
         }
     }
+}
+
+/// The [`drain_of`] pods for the plan. `None` without an exposure.
+#[must_use]
+pub fn required_drain(exposures: &[Exposure], profiles: &Profiles) -> Option<RequiredDrain> {
+    let (exposure, ExposureDrain { seconds, origin, .. }) = longest(exposures, profiles)?;
+    Some(RequiredDrain { seconds, exposure: exposure.short_name(), origin })
+}
+
+/// The exposure that needs the longest drain, whatever the order is.
+fn longest<'a>(exposures: &'a [Exposure], profiles: &Profiles) -> Option<(&'a Exposure, ExposureDrain)> {
+    let drains = exposures.iter().map(|exposure| (exposure, drain_behind(exposure, profiles)));
+    drains.max_by_key(|(exposure, drain)| (drain.seconds, Reverse(exposure.to_string())))
 }
 
 /// The drain that one exposure needs. What an object gives takes precedence over profiles.
 #[must_use]
 pub fn drain_behind(exposure: &Exposure, profiles: &Profiles) -> ExposureDrain {
     let of_policy = |policy: &str| format!("drainProfiles of {policy}");
-    let ExposureDrain { seconds, mut reason, source } = match (&exposure.delay, profiles.find(exposure)) {
+    let ExposureDrain { seconds, mut reason, source, origin } = match (&exposure.delay, profiles.find(exposure)) {
         (Some(delay), _) => after_delay(delay, exposure.profile),
         (None, Some((policy, DrainProfile { seconds, measured: Some(measured), .. }))) => {
             let (reason, source) = (measured_text(measured), of_policy(policy));
-            return ExposureDrain { seconds: *seconds, reason, source };
+            return ExposureDrain { seconds: *seconds, reason, source, origin: DrainOrigin::Measured };
         }
         (None, Some((policy, profile))) => ExposureDrain {
             seconds: profile.seconds,
             reason: profile.source.clone().unwrap_or_else(|| "set by the policy".to_owned()),
             source: of_policy(policy),
+            origin: DrainOrigin::DrainProfiles,
         },
         (None, None) => {
             let BuiltInProfile { seconds, evidence, source, .. } = *exposure.profile;
-            ExposureDrain { seconds, reason: evidence.to_owned(), source: source.to_owned() }
+            let (reason, source) = (evidence.to_owned(), source.to_owned());
+            ExposureDrain { seconds, reason, source, origin: DrainOrigin::BuiltIn }
         }
     };
     let minimum = defaults::DRAIN_SECONDS;
@@ -103,7 +134,7 @@ pub fn drain_behind(exposure: &Exposure, profiles: &Profiles) -> ExposureDrain {
             "{reason}; {seconds} s are raised to the default of {minimum} s, because they aren't measured"
         );
     }
-    ExposureDrain { seconds: seconds.clamp(minimum, limits::DRAIN_SECONDS), reason, source }
+    ExposureDrain { seconds: seconds.clamp(minimum, limits::DRAIN_SECONDS), reason, source, origin }
 }
 
 /// The drain that follows from a delay.
@@ -115,12 +146,14 @@ fn after_delay(delay: &Delay, profile: &BuiltInProfile) -> ExposureDrain {
         let reason = format!(
             "a delay of {seconds} s ({source} of {object}) is shorter than what is needed: {evidence}"
         );
-        return ExposureDrain { seconds: min_seconds, reason, source: link.to_owned() };
+        let source = link.to_owned();
+        return ExposureDrain { seconds: min_seconds, reason, source, origin: DrainOrigin::BuiltIn };
     }
     let reason = format!(
         "it keeps connections to a deregistered pod for {seconds} s, and takes {DEREGISTRATION_SECONDS} s to deregister it"
     );
-    ExposureDrain { seconds: total, reason, source: format!("{source} of {object}") }
+    let source = format!("{source} of {object}");
+    ExposureDrain { seconds: total, reason, source, origin: DrainOrigin::Object }
 }
 
 /// How a drain was measured.

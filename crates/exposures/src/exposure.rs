@@ -25,6 +25,15 @@ impl Exposure {
         Self { profile, class: None, object, delay: None }
     }
 
+    /// Its object with the name of its class, or with that of its profile.
+    pub(crate) fn short_name(&self) -> String {
+        let Self { profile, class, object, .. } = self;
+        match class.as_deref().and_then(|class| class.split_once('/')) {
+            Some((_, class)) => format!("{object} (class {class})"),
+            None => format!("{object} ({})", profile.name),
+        }
+    }
+
     /// Whether a drain profile of this name is about it: of its class, or of its built-in profile.
     pub(crate) fn is(&self, name: &str) -> bool {
         name == self.profile.name || self.class.as_deref() == Some(name)

@@ -3,7 +3,7 @@
 //! An [`Exposure`] is one such way: a Service, an Ingress, a route of a Gateway, a load balancer of a cloud.
 //! [`exposures_of`] finds those of a workload's pods, from its Services and from the [`TrafficObject`]s that refer to them.
 //! Each has a [`BuiltInProfile`] with the seconds that it needs, [`drain_behind`] explains them, and [`drain_of`] takes the
-//! longest.
+//! longest. [`NamespaceExposures`] is what the plan asks for the drain of pods.
 //!
 //! It has no client and no clock. What is known of products is in tables: [`BUILT_IN`], [`KINDS`], and those of the modules
 //! `ways` and `controllers`.
@@ -18,6 +18,7 @@ mod drain;
 mod exposure;
 mod find;
 mod kinds;
+mod namespace_exposures;
 mod object_name;
 mod path;
 mod profiles;
@@ -28,10 +29,12 @@ mod ways;
 pub use delay::Delay;
 pub use drain::{
     DEREGISTRATION_SECONDS, Drain, ExposureDrain, Profiles, drain_behind, drain_of, is_known_exposure,
+    required_drain,
 };
 pub use exposure::Exposure;
 pub use find::{Pods, exposures_of, exposures_of_service};
 pub use kinds::{KINDS, Kind};
+pub use namespace_exposures::NamespaceExposures;
 pub use object_name::ObjectName;
 pub use profiles::{AWS_INSTANCE, BUILT_IN, BuiltInProfile, CLUSTER_DNS_TTL, HEADLESS};
 pub use traffic_object::TrafficObject;

@@ -118,7 +118,7 @@ mod tests {
         let context = cluster.with_manifests(&mut set(&[policy("a", 3), policy("c", 4)]), "shop");
         let mut drains: Vec<_> = context.policies.iter().map(|policy| policy.spec.drain_seconds).collect();
         drains.sort_unstable();
-        assert_eq!(drains, [Some(2), Some(3), Some(4)]);
+        assert_eq!(drains, [Some(2.into()), Some(3.into()), Some(4.into())]);
         let is_a = |policy: &&Arc<GracefulPolicy>| policy.metadata.name.as_deref() == Some("a");
         assert!(context.policies.iter().find(is_a).unwrap().metadata.creation_timestamp.is_some());
         assert_eq!(cluster.with_manifests(&mut set(&[policy("a", 3)]), "bank").policies.len(), 2);

@@ -37,7 +37,7 @@ use self::{
 };
 use adieu_core::{
     api::{WorkloadKind, annotations},
-    plan::{Admission, Workload, string_map},
+    plan::{Admission, Workload, is_replaced_terminated, string_map},
 };
 
 /// Why manifests can't be read, changed or written.
@@ -341,6 +341,7 @@ fn new_template(
     let workload = Workload {
         selector: object.value["spec"].get("selector"),
         recreates: object.value["spec"]["strategy"]["type"] == "Recreate",
+        replaces_terminated: is_replaced_terminated(&object.value["spec"]),
         controlled: object.is_controlled(),
         ..Workload::new(kind, &annotations, &object.value["spec"]["template"])
     };

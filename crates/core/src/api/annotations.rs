@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    GracefulPolicySpec, GrpcProbe, HttpProbe, IntOrString, PreStop, PreStopMethod, Probe, ProbeMode,
-    ReadinessProbe, Scheme, TcpProbe, limits,
+    DrainSeconds, GracefulPolicySpec, GrpcProbe, HttpProbe, IntOrString, PreStop, PreStopMethod, Probe,
+    ProbeMode, ReadinessProbe, Scheme, TcpProbe, limits,
 };
 use crate::text::truncate_chars;
 
@@ -12,7 +12,7 @@ use crate::text::truncate_chars;
 pub const GRACEFUL: &str = "adieu.dev/graceful";
 /// The name of a `GracefulPolicy` in the workload's namespace; opts the workload in.
 pub const POLICY: &str = "adieu.dev/policy";
-/// Seconds between the start of termination and SIGTERM.
+/// Seconds between the start of termination and SIGTERM, or `auto`.
 pub const DRAIN_SECONDS: &str = "adieu.dev/drain-seconds";
 /// Seconds that the application may take from SIGTERM to its exit.
 pub const SHUTDOWN_TIMEOUT_SECONDS: &str = "adieu.dev/shutdown-timeout-seconds";
@@ -110,7 +110,7 @@ pub fn parse(annotations: &BTreeMap<String, String>, path: &'static str) -> Pars
             GRACEFUL => valid.graceful = boolean(value).map_err(|rule| reject(GRACEFUL, rule)).ok(),
             POLICY => valid.policy = object_name(value).map_err(|rule| reject(POLICY, rule)).ok(),
             DRAIN_SECONDS => {
-                let given = seconds(value, limits::DRAIN_SECONDS, 15);
+                let given = drain_seconds(value);
                 settings.drain_seconds = given.map_err(|rule| reject(DRAIN_SECONDS, rule)).ok();
             }
             SHUTDOWN_TIMEOUT_SECONDS => {
@@ -178,6 +178,14 @@ fn seconds(value: &str, max: i64, example: i64) -> Result<i64, String> {
             "must be a whole number of seconds from 0 to {max}, without a unit, for example \"{example}\""
         )
     })
+}
+
+fn drain_seconds(value: &str) -> Result<DrainSeconds, String> {
+    if value == "auto" || value == DrainSeconds::AUTO {
+        return Ok(DrainSeconds::Auto);
+    }
+    let given = seconds(value, limits::DRAIN_SECONDS, 15);
+    given.map(DrainSeconds::Seconds).map_err(|rule| format!("{rule}, or \"auto\""))
 }
 
 fn pre_stop_method(value: &str) -> Result<PreStopMethod, String> {

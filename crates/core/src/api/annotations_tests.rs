@@ -25,7 +25,7 @@ fn every_annotation_is_parsed() {
         ("adieu.example/else", "x"),
     ]));
     let settings = GracefulPolicySpec {
-        drain_seconds: Some(0),
+        drain_seconds: Some(0.into()),
         shutdown_timeout_seconds: Some(86_400),
         margin_seconds: Some(7),
         pre_stop: Some(PreStop { method: Some(PreStopMethod::HttpGet), ..PreStop::default() }),
@@ -47,6 +47,7 @@ fn malformed_value_is_reported_with_its_rule() {
         (POLICY, "-a", "name of a GracefulPolicy"),
         (DRAIN_SECONDS, "ten", "whole number of seconds from 0 to 3600"),
         (DRAIN_SECONDS, "10s", "without a unit"),
+        (DRAIN_SECONDS, "AUTO", "or \"auto\""),
         (DRAIN_SECONDS, "+5", "whole number"),
         (DRAIN_SECONDS, "-1", "from 0"),
         (DRAIN_SECONDS, "3601", "to 3600"),
@@ -98,6 +99,15 @@ fn readiness_probe_annotation_is_parsed_in_each_form() {
         let settings = parsed(&map([(READINESS_PROBE, value)])).annotations.settings;
         let probe = settings.readiness_probe.and_then(|given| given.probe);
         assert_eq!(serde_json::to_value(probe).unwrap(), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_drain_may_be_automatic() {
+    for value in ["auto", "Auto"] {
+        let parsed = parsed(&map([(DRAIN_SECONDS, value)]));
+        assert_eq!(parsed.invalid, [], "{value}");
+        assert_eq!(parsed.annotations.settings.drain_seconds, Some(DrainSeconds::Auto), "{value}");
     }
 }
 

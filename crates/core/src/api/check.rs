@@ -281,7 +281,9 @@ impl Validation {
         if let Some(pattern) = &schema.pattern
             && !Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text))
         {
-            self.reject(value, format!("must match {pattern}"));
+            let number =
+                if schema.x_kubernetes_int_or_string == Some(true) { ", or be an integer" } else { "" };
+            self.reject(value, format!("must match {pattern}{number}"));
         }
     }
 
@@ -344,6 +346,9 @@ fn under(length: usize, least: i64) -> bool {
     i64::try_from(length).is_ok_and(|length| length < least)
 }
 
+#[cfg(test)]
+#[path = "cluster_policy_tests.rs"]
+mod cluster_policy_tests;
 #[cfg(test)]
 #[path = "check_tests.rs"]
 mod tests;

@@ -49,6 +49,8 @@ fn valid_policy_passes() {
             "topologySpread": {"topologyKey": "topology.kubernetes.io/zone"},
         }),
         json!({"readinessProbe": {"mode": "Never"}, "drainSeconds": 0}),
+        json!({"drainSeconds": "Auto", "shutdownTimeoutSeconds": 595, "rollout": {"onExposureChange": "Progressive"}}),
+        json!({"drainSeconds": "Auto", "shutdownTimeoutSeconds": 0, "marginSeconds": 0}),
         json!({"drainSeconds": null, "preStop": {"method": "Sleep", "httpGet": null}}),
         json!({"selector": {
             "matchLabels": {"app": null},
@@ -63,14 +65,6 @@ fn valid_policy_passes() {
     }
     let namespaces = json!({"namespaceSelector": {"matchLabels": {"team": "shop"}}});
     assert_eq!(check_policy(&cluster_policy(&namespaces)), []);
-}
-
-#[test]
-fn only_a_cluster_policy_limits_the_rollouts_of_a_namespace() {
-    let spec = json!({"rollout": {"maxConcurrentPerNamespace": 2, "maxConcurrent": 2.0}});
-    assert_eq!(check_policy(&cluster_policy(&spec)), []);
-    let found: Vec<String> = check_policy(&policy(&spec)).iter().map(ToString::to_string).collect();
-    assert!(found.len() == 1 && found[0].contains("is only allowed in a ClusterGracefulPolicy"), "{found:?}");
 }
 
 /// Asserts that each spec breaks one rule, at that path.
@@ -89,7 +83,10 @@ fn assert_rejected<const N: usize>(specs: [(Value, &str, &str); N]) {
 fn invalid_seconds_and_priorities_are_rejected() {
     assert_rejected([
         (json!({"drainSecond": 5}), "spec.drainSecond", "unknown field"),
-        (json!({"drainSeconds": "10"}), "spec.drainSeconds", "an integer"),
+        (json!({"drainSeconds": "10"}), "spec.drainSeconds", "must match ^Auto$, or be an integer"),
+        (json!({"drainSeconds": "auto"}), "spec.drainSeconds", "must match ^Auto$"),
+        (json!({"drainSeconds": "automatic"}), "spec.drainSeconds", "at most 4"),
+        (json!({"drainSeconds": true}), "spec.drainSeconds", "an integer or a string"),
         (json!({"drainSeconds": 1.5}), "spec.drainSeconds", "an integer"),
         (json!({"drainSeconds": -1}), "spec.drainSeconds", "at least 0"),
         (json!({"drainSeconds": 3601}), "spec.drainSeconds", "at most 3600"),
@@ -99,6 +96,7 @@ fn invalid_seconds_and_priorities_are_rejected() {
         (json!({"maxGracePeriodSeconds": 0}), "spec.maxGracePeriodSeconds", "at least 1"),
         (json!({"drainSeconds": 600, "shutdownTimeoutSeconds": 1}), "spec", "must not exceed"),
         (json!({"drainSeconds": 30, "maxGracePeriodSeconds": 29}), "spec", "must not exceed"),
+        (json!({"drainSeconds": "Auto", "shutdownTimeoutSeconds": 601}), "spec", "must not exceed"),
         (
             json!({"drainSeconds": 0, "shutdownTimeoutSeconds": 0, "marginSeconds": 0, "gracePeriodPolicy": "Exact"}),
             "spec",
@@ -274,6 +272,7 @@ fn other_invalid_fields_are_rejected() {
         (json!({"gracePeriodPolicy": "Lower"}), "spec.gracePeriodPolicy", "\"AtLeast\""),
         (json!({"injectionTarget": "pod"}), "spec.injectionTarget", "\"Pod\""),
         (json!({"rollout": {"maxConcurrent": 0}}), "spec.rollout.maxConcurrent", "at least 1"),
+        (json!({"rollout": {"onExposureChange": "Now"}}), "spec.rollout.onExposureChange", "\"Progressive\""),
         (crossed, "spec.recommendationBounds", "must not exceed maxSeconds"),
         (json!({"excludedContainers": ["Proxy"]}), "spec.excludedContainers[0]", "must match"),
         (json!({"excludedContainers": ["a", "a"]}), "spec.excludedContainers[1]", "not be repeated"),
@@ -355,7 +354,7 @@ fn unreadable_condition_hides_no_policy() {
     let policy: GracefulPolicy = serde_json::from_value(policy).unwrap();
     let types: Vec<_> =
         policy.status.iter().flat_map(|status| &status.conditions).map(|c| c.type_.as_str()).collect();
-    assert_eq!((policy.spec.drain_seconds, types), (Some(7), vec!["Blocked"]));
+    assert_eq!((policy.spec.drain_seconds, types), (Some(7.into()), vec!["Blocked"]));
 }
 
 #[test]

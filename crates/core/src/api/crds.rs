@@ -46,6 +46,11 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                     bound_selector(selector);
                 }
             }
+            for path in [&["spec", "drainSeconds"][..], &["status", "effective", "drain"]] {
+                if let Some(drain) = at(schema, path) {
+                    bound_drain(drain);
+                }
+            }
             if let Some(unavailable) = at(schema, &["spec", "disruptionBudget", "maxUnavailable"]) {
                 bound_number_or_percentage(unavailable, limits::MAX_UNAVAILABLE);
             }
@@ -159,6 +164,13 @@ fn bound_number_or_percentage(schema: &mut JSONSchemaProps, maximum: i64) {
     bound(schema, 4, "^([1-9]|[1-9][0-9]|100)%$");
 }
 
+/// `Auto`, or a number of seconds.
+#[allow(clippy::cast_precision_loss)]
+fn bound_drain(schema: &mut JSONSchemaProps) {
+    (schema.minimum, schema.maximum) = (Some(0.0), Some(limits::DRAIN_SECONDS as f64));
+    bound(schema, 4, "^Auto$");
+}
+
 /// Restricts conditions to the values that adieu writes.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap)]
 fn bound_conditions(conditions: &mut JSONSchemaProps) {
@@ -259,6 +271,7 @@ mod tests {
             ("/preStop/properties/existingHookPolicy", "Keep"),
             ("/readinessProbe/properties/mode", "Auto"),
             ("/rollout/properties/mode", "Progressive"),
+            ("/rollout/properties/onExposureChange", "NextUpdate"),
             ("/recommendations", "Report"),
         ] {
             let spec = spec();

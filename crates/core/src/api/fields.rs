@@ -152,6 +152,11 @@ pub struct Rollout {
     /// `ClusterGracefulPolicy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<IntOrString>,
+    /// What happens if the exposures of a workload need a longer drain than it has, and its drain is `Auto`. `NextUpdate`:
+    /// it gets the longer drain with the next change of its pod template. `Progressive`: the longer drain is rolled out like
+    /// a change of this policy, some workloads at a time. A shorter drain never causes a rollout. Default `NextUpdate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_exposure_change: Option<ExposureChangeMode>,
 }
 
 /// How a change of the policy is rolled out to running workloads.
@@ -165,6 +170,17 @@ pub enum RolloutMode {
     NextUpdate,
     /// Injections are reverted, some workloads at a time.
     Revert,
+}
+
+/// How a longer drain reaches running workloads, if their exposures change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = undescribed)]
+pub enum ExposureChangeMode {
+    /// With the next change of each workload's pod template.
+    #[default]
+    NextUpdate,
+    /// Some workloads at a time.
+    Progressive,
 }
 
 /// What adieu does with the values that it recommends.

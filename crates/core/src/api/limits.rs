@@ -1,5 +1,5 @@
 //! The largest values in the schema of policies, and in annotations. The spec of a policy of the largest size takes less
-//! than 36 KiB, so that hundreds of them fit into a replica.
+//! than 36 KiB, so that hundreds of them fit into a replica; that of a cluster policy, with drain profiles, less than 64 KiB.
 
 /// An hour: longer than any load balancer takes to deregister a target.
 pub const DRAIN_SECONDS: i64 = 3600;
@@ -67,6 +67,8 @@ pub const MEASURED_SECONDS: i64 = 604_800;
 pub const HISTOGRAM_BUCKETS: usize = 500;
 /// Terminations in a profile that went wrong.
 pub const RECENT_TERMINATIONS: usize = 5;
+/// Drain profiles of a cluster policy: more than there are built-in ones.
+pub const DRAIN_PROFILES: usize = 24;
 /// Characters of the exposure of a drain profile: the longest kind of a class, a slash, and the name of the class.
 pub const EXPOSURE_LENGTH: usize = 17 + 1 + OBJECT_NAME_LENGTH;
 /// Bytes of a line in a profile.

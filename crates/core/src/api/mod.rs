@@ -6,6 +6,7 @@ mod conditions;
 mod crds;
 pub mod defaults;
 mod drain_profile;
+mod drain_seconds;
 mod fields;
 mod group;
 mod kind;
@@ -23,10 +24,11 @@ pub use check::{Violation, as_stored, check_policy, check_status};
 pub use conditions::merge_condition;
 pub use crds::crds;
 pub use drain_profile::{DrainMeasurement, DrainProfile};
+pub use drain_seconds::DrainSeconds;
 pub use fields::{
-    DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, Mode, PreStop,
-    PreStopMethod, ProbeMode, ReadinessProbe, RecommendationBounds, RecommendationMode, Rollout, RolloutMode,
-    TopologySpread,
+    DisruptionBudget, ExistingHookPolicy, ExposureChangeMode, GracePeriodPolicy, HttpGet, InjectionTarget,
+    Mode, PreStop, PreStopMethod, ProbeMode, ReadinessProbe, RecommendationBounds, RecommendationMode,
+    Rollout, RolloutMode, TopologySpread,
 };
 pub use group::{FIELD_MANAGER, GROUP};
 pub use kind::WorkloadKind;

@@ -8,6 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    drain_profile::DrainProfile,
+    drain_seconds::DrainSeconds,
     fields::{
         DisruptionBudget, GracePeriodPolicy, InjectionTarget, Mode, PreStop, ReadinessProbe,
         RecommendationBounds, RecommendationMode, Rollout, TopologySpread,
@@ -32,7 +34,7 @@ use super::{
     derive = "PartialEq",
     doc = "GracefulPolicy configures the termination of workloads in its namespace.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".status.effective.mode"),
-    printcolumn(name = "Drain", type_ = "integer", json_path = ".status.effective.drainSeconds"),
+    printcolumn(name = "Drain", type_ = "string", json_path = ".status.effective.drain"),
     printcolumn(
         name = "Shutdown",
         type_ = "integer",
@@ -63,14 +65,14 @@ use super::{
 )]
 #[x_kube(
     validation = Rule::new(
-        "(has(self.drainSeconds) ? self.drainSeconds : 0) \
+        "(has(self.drainSeconds) && self.drainSeconds != 'Auto' ? int(self.drainSeconds) : 0) \
          + (has(self.shutdownTimeoutSeconds) ? self.shutdownTimeoutSeconds : 0) \
          + (has(self.marginSeconds) ? self.marginSeconds : 0) \
          <= (has(self.maxGracePeriodSeconds) ? self.maxGracePeriodSeconds : 600)"
     ).message("drainSeconds + shutdownTimeoutSeconds + marginSeconds must not exceed maxGracePeriodSeconds (600 if omitted): lower them or raise the maximum"),
     validation = Rule::new(
-        "[has(self.drainSeconds) ? self.drainSeconds : 10, \
-          has(self.shutdownTimeoutSeconds) ? self.shutdownTimeoutSeconds : 30, \
+        "!has(self.drainSeconds) || self.drainSeconds != 0 \
+         || [has(self.shutdownTimeoutSeconds) ? self.shutdownTimeoutSeconds : 30, \
           has(self.marginSeconds) ? self.marginSeconds : 5].exists(seconds, seconds > 0)"
     ).message("drainSeconds, shutdownTimeoutSeconds and marginSeconds must not all be 0: a grace period of 0 kills pods immediately")
 )]
@@ -97,11 +99,12 @@ pub struct GracefulPolicySpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
 
-    /// Seconds from the start of a pod's termination to SIGTERM. Meanwhile the pod still serves, and endpoints, proxies
-    /// and load balancers stop sending to it. 0 injects no preStop hook. Default 10.
-    #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = limits::DRAIN_SECONDS))]
-    pub drain_seconds: Option<i64>,
+    /// Seconds from the start of a pod's termination to SIGTERM, from 0 to 3600. Meanwhile the pod still serves, and
+    /// endpoints, proxies and load balancers stop sending to it. `Auto`: the longest drain that one of the pod's exposures
+    /// needs, such as a Service, an Ingress or a load balancer; at least 10, unless less was measured for all of them. 0
+    /// injects no preStop hook. Default Auto.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_seconds: Option<DrainSeconds>,
 
     /// Seconds that the application may take from SIGTERM to its exit. Default 30.
     #[serde(default, deserialize_with = "numbers::optional", skip_serializing_if = "Option::is_none")]
@@ -196,7 +199,7 @@ pub struct GracefulPolicySpec {
     derive = "PartialEq",
     doc = "ClusterGracefulPolicy configures the termination of workloads in many namespaces. Without a selector it opts in no workload, and sets defaults for workloads that are opted in otherwise.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".status.effective.mode"),
-    printcolumn(name = "Drain", type_ = "integer", json_path = ".status.effective.drainSeconds"),
+    printcolumn(name = "Drain", type_ = "string", json_path = ".status.effective.drain"),
     printcolumn(
         name = "Shutdown",
         type_ = "integer",
@@ -232,6 +235,15 @@ pub struct ClusterGracefulPolicySpec {
     /// 8 matchExpressions and 64 values in total.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
+
+    /// The drains that exposures need in this cluster, in place of the built-in ones of `adieu profiles`, at most 24. They
+    /// apply where drainSeconds is `Auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = limits::DRAIN_PROFILES),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["exposure"])
+    )]
+    pub drain_profiles: Option<Vec<DrainProfile>>,
 
     /// The fields of a `GracefulPolicy`.
     #[serde(flatten)]

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use super::{
+    drain_seconds::DrainSeconds,
     fields::Mode,
     kind::WorkloadKind,
     limits, numbers,
@@ -117,7 +118,10 @@ pub enum RolloutFailureReason {
 pub struct EffectiveValues {
     /// Whether workloads are changed.
     pub mode: Mode,
-    /// Seconds between the start of a pod's termination and SIGTERM.
+    /// `Auto`, or seconds between the start of a pod's termination and SIGTERM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainSeconds>,
+    /// Seconds between the start of a pod's termination and SIGTERM; with `Auto` those of a pod without a known exposure.
     #[serde(deserialize_with = "numbers::required")]
     #[schemars(range(min = 0, max = limits::DRAIN_SECONDS))]
     pub drain_seconds: i64,

@@ -2,9 +2,10 @@
 //!
 //! The record has the settings of the injection. It is part of the pod template, so it can't be rewritten without a
 //! rollout, and a change of the settings without effect isn't recorded there. The effect may come later: a policy allows
-//! readiness probes while no Service selects the pods, and then a Service is created; a policy sets the preStop method
-//! `Auto` while kubelets are old, and then they are upgraded. Neither is a change by the user, so neither may cause a
-//! rollout. Therefore an annotation of the workload's metadata records such a change.
+//! readiness probes while no Service selects the pods, and then a Service is created; a policy sets the drain to `Auto`
+//! while the exposures need no longer one, and then an Ingress is created; a policy sets the preStop method `Auto` while
+//! kubelets are old, and then they are upgraded. None of these is a change by the user, so none may cause a rollout.
+//! Therefore an annotation of the workload's metadata records such a change.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -53,9 +54,21 @@ pub(super) fn accepted_without_injection(workload: &Workload<'_>) -> Option<Sett
     is_usable.then_some(accepted.to)
 }
 
-/// The annotation for the settings `now`, with which there is nothing to inject into `template`.
-pub(super) fn text_without_injection(template: &Value, now: &Settings) -> Option<String> {
-    serde_json::to_string(&AcceptedWithoutInjection { template: hash(template), to: now.clone() }).ok()
+/// The annotation for the settings `now`, with which there is nothing to inject into `template`. It doesn't change with the
+/// exposures: an automatic drain stays as it was `before`.
+pub(super) fn text_without_injection(
+    template: &Value,
+    now: &Settings,
+    before: Option<&Settings>,
+) -> Option<String> {
+    let mut to = now.clone();
+    if let Some(before) = before
+        && before.drain_seconds.from.is_automatic()
+        && now.drain_seconds.from.is_automatic()
+    {
+        to.drain_seconds = before.drain_seconds.clone();
+    }
+    serde_json::to_string(&AcceptedWithoutInjection { template: hash(template), to }).ok()
 }
 
 fn hash(template: &Value) -> String {
@@ -68,10 +81,11 @@ pub(super) fn text(recorded: &Record, now: &Settings) -> Option<String> {
     depends_on_cluster(&recorded.settings, now).then(|| serde_json::to_string(&accepted).ok()).flatten()
 }
 
-/// Whether settings differ whose effect depends on Services or kubelet versions: a container that was excluded may have
-/// its own hook, and lack only a probe.
+/// Whether settings differ whose effect depends on Services, other exposures or kubelet versions: a container that was
+/// excluded may have its own hook, and lack only a probe.
 pub(super) fn depends_on_cluster(before: &Settings, now: &Settings) -> bool {
     before.readiness_probe.value != now.readiness_probe.value
         || before.pre_stop_method.value != now.pre_stop_method.value
         || before.exclude.value != now.exclude.value
+        || before.drain_seconds.from.is_automatic() != now.drain_seconds.from.is_automatic()
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
 use super::{
+    required_drain::Exposures,
     source::Source,
     workload::{Kind, Workload},
 };
@@ -20,6 +21,9 @@ pub struct NamespaceContext {
     pub cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
     /// The Services of the workload's namespace.
     pub services: Vec<Arc<Service>>,
+    /// The exposures of the pods in the namespace. `None` while they are unknown: then an automatic drain that was injected
+    /// is kept.
+    pub exposures: Option<Arc<dyn Exposures>>,
     /// Whether every kubelet has the native sleep action (KEP-3960: on by default from 1.30).
     pub native_sleep: bool,
     /// Whether every pod of the namespace reaches the webhook, or only those with the label
@@ -50,6 +54,7 @@ impl Default for NamespaceContext {
             policies: vec![],
             cluster_policies: vec![],
             services: vec![],
+            exposures: None,
             native_sleep: true,
             injection_enabled: true,
             has_unusable_policy: false,

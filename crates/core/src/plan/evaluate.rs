@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use super::{
     accepted_settings,
+    change_trigger::ChangeTrigger,
     context::{InjectionContext, NamespaceContext},
     hooks::Hooks,
     inject::{Injected, inject, inject_pod, opt_out},
     record::Record,
     resolve::{OptIn, Resolution, max_concurrent, max_concurrent_per_namespace, resolve},
-    settings::Settings,
-    settings_warnings::webhook_bypass_warning,
+    settings_warnings::{self, webhook_bypass_warning},
+    short_drain::short_drain,
     source::Source,
     workload::Workload,
 };
@@ -75,8 +76,8 @@ pub enum RolloutTiming {
 }
 
 /// Evaluates a workload in its present state. Only changes by users cause rollouts: of an annotation or of a policy.
-/// Other built-in defaults, a newer version of adieu, and a new Service take effect with the next change of the
-/// template.
+/// Other built-in defaults, a newer version of adieu, a new Service and other exposures take effect with the next change of
+/// the template, unless a policy asks for the rollout of a longer drain.
 #[must_use]
 pub fn evaluate(workload: &Workload<'_>, context: &NamespaceContext) -> Evaluation {
     evaluate_with_later(workload, context).0
@@ -116,6 +117,9 @@ pub(super) fn evaluate_with_later(
     if evaluator.is_done_by_template(state) && (template.is_some() || replaces_deleted) {
         state = InjectionState::Pending;
     }
+    let short = short_drain(workload, &resolution).filter(|_| template.is_none());
+    warnings.extend(short.map(|short| short.to_string()));
+    warnings.extend(settings_warnings::awaited_drain(workload, &resolution));
     let timing = evaluator.timing(&trigger, replaces_deleted);
     let requested_by = template.as_ref().map(|_| evaluator.requested_by(trigger)).unwrap_or_default();
     let namespace_limit = if requested_by.is_empty() { None } else { max_concurrent_per_namespace(context) };
@@ -249,7 +253,8 @@ impl<'a> Evaluator<'a> {
             let trigger = ChangeTrigger { drifted: true, ..ChangeTrigger::by(by) };
             return TemplateChange { template: Some(injected), trigger, ..change };
         }
-        let trigger = ChangeTrigger::between(&before, settings, self.context);
+        let mut trigger = ChangeTrigger::between(&before, settings, self.context);
+        trigger.add_exposures(record, settings);
         if trigger.is_none() && !trigger.replaces_deleted {
             return TemplateChange { template: Some(injected), ..change };
         }
@@ -273,13 +278,14 @@ impl<'a> Evaluator<'a> {
         if self.audits() {
             return TemplateChange { trigger: ChangeTrigger::by(by), ..change };
         }
-        let trigger = match accepted_settings::accepted_without_injection(self.workload) {
-            Some(before) => ChangeTrigger::between(&before, settings, self.context),
+        let before = accepted_settings::accepted_without_injection(self.workload);
+        let trigger = match &before {
+            Some(before) => ChangeTrigger::between(before, settings, self.context),
             None => ChangeTrigger::by(by),
         };
         let is_empty = change.template.as_ref() == Some(&*self.workload.template);
         let accepted = if is_empty && !change.unsatisfiable {
-            accepted_settings::text_without_injection(&self.workload.template, settings)
+            accepted_settings::text_without_injection(&self.workload.template, settings, before.as_ref())
         } else {
             self.workload.annotations.get(ACCEPTED).filter(|_| trigger.is_none()).cloned()
         };
@@ -298,11 +304,12 @@ impl<'a> Evaluator<'a> {
 
     fn timing(&self, trigger: &ChangeTrigger, replaces_deleted: bool) -> RolloutTiming {
         let managed = matches!(self.resolution.opt_in, OptIn::In(_));
+        let waits = self.resolution.settings.rollout_mode.value == RolloutMode::NextUpdate;
         if managed && self.audits() {
             RolloutTiming::DryRun
         } else if trigger.annotation {
             RolloutTiming::Immediate
-        } else if replaces_deleted || self.resolution.settings.rollout_mode.value == RolloutMode::NextUpdate {
+        } else if replaces_deleted || waits && !trigger.exposures {
             RolloutTiming::NextUpdate
         } else {
             RolloutTiming::Queued
@@ -330,50 +337,6 @@ pub fn rolled_out_by(workload: &Workload<'_>, evaluation: &Evaluation) -> BTreeS
     let all =
         carried.chain(resolution.opted_in_by()).chain(reverted_by).chain(evaluation.requested_by.keys());
     all.filter_map(Source::policy).cloned().collect()
-}
-
-/// The cause of a change of the template.
-struct ChangeTrigger {
-    /// Whether an annotation on the workload changed.
-    annotation: bool,
-    /// The policies that changed.
-    policies: BTreeSet<Source>,
-    /// Whether a policy's value replaces that of a deleted policy.
-    replaces_deleted: bool,
-    /// Whether an injected value was reverted, or a container added.
-    drifted: bool,
-}
-
-impl ChangeTrigger {
-    const NONE: Self =
-        Self { annotation: false, policies: BTreeSet::new(), replaces_deleted: false, drifted: false };
-    const ANNOTATION: Self =
-        Self { annotation: true, policies: BTreeSet::new(), replaces_deleted: false, drifted: false };
-
-    fn by(source: &Source) -> Self {
-        let policies = Some(source).filter(|source| source.is_policy()).cloned().into_iter().collect();
-        Self { annotation: source.is_annotation(), policies, ..Self::NONE }
-    }
-
-    fn is_none(&self) -> bool {
-        !self.annotation && !self.drifted && self.policies.is_empty()
-    }
-
-    /// Compares the settings of an injection with the present ones. Neither another built-in default is a trigger, nor
-    /// the value that replaces a deleted policy's.
-    fn between(before: &Settings, now: &Settings, context: &NamespaceContext) -> Self {
-        let mut trigger = Self::NONE;
-        for [before, now] in now.changes(before) {
-            trigger.annotation |= before.is_annotation() || now.is_annotation();
-            let [before, now] = [before, now].map(Source::policy);
-            if before.is_some_and(|before| !context.has(before)) {
-                trigger.replaces_deleted |= now.is_some();
-            } else {
-                trigger.policies.extend([before, now].into_iter().flatten().cloned());
-            }
-        }
-        trigger
-    }
 }
 
 /// Whether the template drifted while the webhook was unavailable: a container without a hook was added, or a Git sync

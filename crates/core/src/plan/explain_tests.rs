@@ -62,7 +62,11 @@ fn each_setting_names_its_source_and_what_lost() {
         (
             json!(40),
             "annotation".into(),
-            vec![lost("policy checkout", 20), lost("cluster policy defaults", 15), lost("default", 10)]
+            vec![
+                lost("policy checkout", 20),
+                lost("cluster policy defaults", 15),
+                ("default".to_owned(), json!("Auto")),
+            ]
         )
     );
     assert_eq!(
@@ -70,7 +74,7 @@ fn each_setting_names_its_source_and_what_lost() {
         (json!(9), "cluster policy defaults".into(), vec![lost("default", 5)])
     );
     assert_eq!(setting("shutdownTimeoutSeconds"), (json!(30), "default".into(), vec![]));
-    assert_eq!(explanation.settings.len(), 18);
+    assert_eq!(explanation.settings.len(), 19);
     assert_eq!(explanation.opted_in.from, Some(Source::WorkloadAnnotation));
     assert_eq!(explanation.pending.unwrap().timing, RolloutTiming::Immediate);
 }

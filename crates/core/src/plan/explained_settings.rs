@@ -7,6 +7,7 @@ use super::{
     settings::{Setting, Settings},
     source::Source,
 };
+use crate::api::DrainSeconds;
 
 /// A setting.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +33,9 @@ pub struct OverriddenValue {
     pub from: Source,
 }
 
+/// How many fields there are.
+pub(super) const FIELDS: usize = 19;
+
 /// A field of a policy, its value, and the source of the value.
 pub(super) type Field = (&'static str, Value, Source);
 
@@ -41,12 +45,12 @@ pub(super) fn explained(settings: &Settings, levels: &[(Source, Settings)]) -> V
     let each: Vec<_> = levels.iter().map(|(_, settings)| fields(settings)).collect();
     let defaults = fields(&defaults);
     let explained = fields(settings).into_iter().enumerate().map(|(at, (field, value, from))| {
-        let set = levels.iter().zip(&each).filter(|((source, _), fields)| fields[at].2 == *source);
-        let of_levels = set.map(|((source, _), fields)| (source.clone(), fields[at].1.clone()));
+        let set = levels.iter().zip(&each).filter(|((source, _), fields)| fields[at].2.setter() == source);
+        let of_levels = set.map(|((source, _), fields)| (source.clone(), without_exposures(&fields[at])));
         // A policy that an annotation names may select the workload too.
         let mut lost: Vec<(Source, Value)> = Vec::new();
-        for (source, value) in of_levels.chain([(Source::Default, defaults[at].1.clone())]) {
-            if source != from && lost.iter().all(|(known, _)| *known != source) {
+        for (source, value) in of_levels.chain([(Source::Default, without_exposures(&defaults[at]))]) {
+            if source != *from.setter() && lost.iter().all(|(known, _)| *known != source) {
                 lost.push((source, value));
             }
         }
@@ -60,13 +64,21 @@ pub(super) fn explained(settings: &Settings, levels: &[(Source, Settings)]) -> V
     explained.collect()
 }
 
+/// The value of a field as a policy has it: an automatic drain is no number there.
+fn without_exposures((field, value, from): &Field) -> Value {
+    if *field == DRAIN && from.is_automatic() { json!(DrainSeconds::Auto) } else { value.clone() }
+}
+
+/// The field of the drain.
+const DRAIN: &str = "drainSeconds";
+
 /// The fields of a policy with their values and sources.
-pub(super) fn fields(settings: &Settings) -> [Field; 18] {
+pub(super) fn fields(settings: &Settings) -> [Field; FIELDS] {
     fn field<T: Serialize>(name: &'static str, setting: &Setting<T>) -> Field {
         (name, json!(setting.value), setting.from.clone())
     }
     [
-        field("drainSeconds", &settings.drain_seconds),
+        field(DRAIN, &settings.drain_seconds),
         field("shutdownTimeoutSeconds", &settings.shutdown_timeout_seconds),
         field("sidecarSeconds", &settings.sidecar_seconds),
         field("marginSeconds", &settings.margin_seconds),
@@ -82,6 +94,7 @@ pub(super) fn fields(settings: &Settings) -> [Field; 18] {
         field("injectionTarget", &settings.injection),
         field("mode", &settings.mode),
         field("rollout.mode", &settings.rollout_mode),
+        field("rollout.onExposureChange", &settings.on_exposure_change),
         field("recommendations", &settings.recommendations),
         field("recommendationBounds", &settings.recommendation_bounds),
     ]

@@ -14,7 +14,7 @@ use super::{
     warnings::Warnings,
 };
 use crate::{
-    api::{GracePeriodPolicy, annotations::SHUTDOWN_TIMEOUT_SECONDS},
+    api::{GracePeriodPolicy, annotations::SHUTDOWN_TIMEOUT_SECONDS, defaults},
     text::truncate_chars,
 };
 
@@ -143,16 +143,21 @@ pub(super) fn needed(
 /// grace period if that is longer. `None` if it isn't shorter, or would be negative.
 pub(super) fn shortened_to_maximum(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<Settings> {
     let settings = hooks.settings;
+    let shutdown = settings.shutdown_timeout_seconds.value.saturating_sub(excess_seconds(hooks, spec)?);
     let mut shortened = settings.clone();
-    shortened.max_grace_period_seconds.value = i64::MAX;
-    let unlimited = Hooks { settings: &shortened, ..hooks };
-    let RequiredGracePeriod { seconds, present, .. } =
-        needed(unlimited, spec, &mut Warnings::default()).ok()?;
-    let Setting { value: maximum, .. } = settings.max_grace_period_seconds;
-    let shutdown = settings.shutdown_timeout_seconds.value - seconds.saturating_sub(maximum.max(present));
-    shortened.max_grace_period_seconds.value = maximum;
     shortened.shutdown_timeout_seconds.value = shutdown;
     (0..settings.shutdown_timeout_seconds.value).contains(&shutdown).then_some(shortened)
+}
+
+/// The seconds that `spec` needs beyond the maximum, or beyond its own grace period if that is longer; 0 or less if it needs
+/// none. `None` if nothing can be injected with any maximum.
+pub(super) fn excess_seconds(hooks: Hooks<'_>, spec: &Map<String, Value>) -> Option<i64> {
+    let mut settings = hooks.settings.clone();
+    settings.max_grace_period_seconds.value = i64::MAX;
+    let unlimited = Hooks { settings: &settings, ..hooks };
+    let needed = needed(unlimited, spec, &mut Warnings::default()).ok()?;
+    let limit = hooks.settings.max_grace_period_seconds.value.max(needed.present);
+    Some(needed.seconds.saturating_sub(limit))
 }
 
 /// The error if all times are 0 after the merge, which policies and annotations alone don't show.
@@ -280,7 +285,7 @@ impl<'a> Longest<'a> {
             HookDuration::AtLeast(least) => {
                 let counted = least.max(drain);
                 let as_drain = if counted == drain { "the drain of " } else { "" };
-                let configured = settings.drain_seconds.from != Source::Default && role == CONTAINER;
+                let configured = is_configured(&settings.drain_seconds) && role == CONTAINER;
                 let excluded = settings.exclude.value.iter().any(|excluded| excluded == name);
                 let less = if configured && least < drain && !excluded {
                     "; if it takes less, remove it to get that drain"
@@ -304,12 +309,17 @@ impl<'a> Longest<'a> {
     }
 }
 
-/// The warning for a user's hook that ends before the configured drain. A sleep of 0 opts the container out, and the
-/// built-in drain isn't configured.
+/// Whether a hook of the user may be compared with a drain: one that somebody set, or that an exposure needs. The built-in one
+/// isn't configured.
+fn is_configured(drain: &Setting<i64>) -> bool {
+    *drain.from.setter() != Source::Default || drain.value > defaults::DRAIN_SECONDS
+}
+
+/// The warning for a user's hook that ends before the configured drain. A sleep of 0 opts the container out.
 fn too_short(hooks: Hooks<'_>, container: &Map<String, Value>, handler: &Value) -> Option<String> {
     let Setting { value: drain, from } = &hooks.settings.drain_seconds;
     let HookDuration::Exactly(seconds) = pre_stop_duration(handler) else { return None };
-    let configured = *from != Source::Default && !hooks.excludes(container);
+    let configured = is_configured(&hooks.settings.drain_seconds) && !hooks.excludes(container);
     (configured && seconds > 0 && seconds < *drain).then(|| {
         format!(
             "container {:?}: its own preStop takes {seconds} s, less than the drain of {drain} s ({from}), and is kept: \

@@ -7,7 +7,7 @@ use super::{
     accepted_settings::accepted,
     context::NamespaceContext,
     evaluate::{Evaluation, RolloutTiming},
-    explained_settings::{Field, fields},
+    explained_settings::{FIELDS, Field, fields},
     injection_diff::{
         GRACE_PERIOD_FIELD, InjectionChange, PRE_STOP_FIELD, READINESS_PROBE_FIELD, template_changes,
     },
@@ -78,9 +78,9 @@ pub(super) fn pending_change(
 /// The settings that may cause a change.
 struct Causes {
     /// The settings that apply.
-    now: [Field; 18],
+    now: [Field; FIELDS],
     /// Those of the present injection, if there is one.
-    before: Option<[Field; 18]>,
+    before: Option<[Field; FIELDS]>,
     /// Whether a policy reverts the injection.
     reverts: bool,
     /// Whether the drain is a part of the grace period. It isn't if the hooks of the user take longer.

@@ -1,15 +1,16 @@
 //! Whether a workload is opted in, and its settings: annotations before an applied recommendation before policies before
 //! defaults, field by field.
 
-use std::{borrow::Cow, cmp::Reverse, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet};
 
-use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
+use kube::ResourceExt as _;
 
 use super::{
     applied_recommendation::AppliedRecommendation,
+    auto_drain,
     context::NamespaceContext,
     matching::selects,
+    policy_rank::{AnyPolicy, ranked, ranked_defaults},
     record::Record,
     settings::{ProbeChoice, Setting, Settings},
     source::Source,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::api::{
     ClusterGracefulPolicy, EffectiveValues, GracefulPolicy, GracefulPolicySpec, ReadinessProbe,
-    RecommendationMode, Rollout, RolloutMode,
+    RecommendationMode, RolloutMode,
     annotations::{self, Annotations, Invalid},
     defaults, labels,
 };
@@ -148,6 +149,9 @@ fn resolve_levels<T>(
     let base = rendered.map(|record| record.settings.of_command_line()).unwrap_or_default();
     let mut settings = merge(base, &levels);
     cap(&mut settings, &context.cluster_policies);
+    if matches!(opt_in, OptIn::In(_)) {
+        warnings.extend(auto_drain::with_exposures(&mut settings, workload, &labels, context));
+    }
     let graceful = on_workload.graceful.or(on_template.graceful);
     let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
     let reverts = by_policy && settings.rollout_mode.value == RolloutMode::Revert;
@@ -246,7 +250,9 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         let pre_stop = spec.pre_stop.as_ref();
         let probe = spec.readiness_probe.as_ref().filter(|p| **p != ReadinessProbe::default());
         let rollout = spec.rollout.as_ref();
-        set(&mut settings.drain_seconds, spec.drain_seconds, source);
+        if let Some(drain) = spec.drain_seconds {
+            settings.drain_seconds = auto_drain::given(drain, source);
+        }
         set(&mut settings.shutdown_timeout_seconds, spec.shutdown_timeout_seconds, source);
         set(&mut settings.sidecar_seconds, spec.sidecar_seconds, source);
         set(&mut settings.margin_seconds, spec.margin_seconds, source);
@@ -263,6 +269,7 @@ fn merge(mut settings: Settings, levels: &[Level<'_>]) -> Settings {
         set(&mut settings.disruption_budget, spec.disruption_budget.clone().map(Some), source);
         set(&mut settings.mode, spec.mode, source);
         set(&mut settings.rollout_mode, rollout.and_then(|r| r.mode), source);
+        set(&mut settings.on_exposure_change, rollout.and_then(|r| r.on_exposure_change), source);
         set(&mut settings.recommendations, spec.recommendations, source);
         set(&mut settings.recommendation_bounds, spec.recommendation_bounds, source);
     }
@@ -310,82 +317,25 @@ pub(super) fn max_concurrent_per_namespace(context: &NamespaceContext) -> Option
 }
 
 /// The values of a policy that neither annotations nor other policies override: its own, those of the cluster policy
-/// with the defaults, or the built-in ones.
+/// with the defaults, or the built-in ones. The exposures of a workload may need a longer drain.
 #[must_use]
 pub fn effective(policy: &GracefulPolicySpec, context: &NamespaceContext) -> EffectiveValues {
     let level = |spec| Level { source: Source::Default, spec: Cow::Borrowed(spec) };
     let defaults = ranked_defaults(context).0.map(|p| &p.spec.policy);
     let levels: Vec<_> = [Some(policy), defaults].into_iter().flatten().map(level).collect();
+    let given = levels.iter().find_map(|level| level.spec.drain_seconds);
     let settings = merge(Settings::default(), &levels);
     let [drain, shutdown_timeout, margin] =
         [settings.drain_seconds, settings.shutdown_timeout_seconds, settings.margin_seconds]
             .map(|setting| setting.value);
     EffectiveValues {
         mode: settings.mode.value,
+        drain: Some(given.unwrap_or_default()),
         drain_seconds: drain,
         shutdown_timeout_seconds: shutdown_timeout,
         margin_seconds: margin,
         grace_period_seconds: drain + shutdown_timeout + margin,
     }
-}
-
-/// Either kind of policy.
-trait AnyPolicy: ResourceExt {
-    fn source(&self) -> Source;
-    fn priority(&self) -> i32;
-}
-
-impl AnyPolicy for GracefulPolicy {
-    fn source(&self) -> Source {
-        Source::Policy(self.name_any())
-    }
-
-    fn priority(&self) -> i32 {
-        self.spec.priority.unwrap_or(0)
-    }
-}
-
-impl AnyPolicy for ClusterGracefulPolicy {
-    fn source(&self) -> Source {
-        Source::ClusterPolicy(self.name_any())
-    }
-
-    fn priority(&self) -> i32 {
-        self.spec.policy.priority.unwrap_or(0)
-    }
-}
-
-/// Whether a policy sets only limits, which apply in any case.
-fn has_only_limits(spec: &GracefulPolicySpec) -> bool {
-    let GracefulPolicySpec { priority, max_grace_period_seconds, .. } = *spec;
-    let rollout = spec.rollout.as_ref().map(|rollout| Rollout {
-        max_concurrent_per_namespace: rollout.max_concurrent_per_namespace,
-        ..Rollout::default()
-    });
-    *spec
-        == GracefulPolicySpec { priority, max_grace_period_seconds, rollout, ..GracefulPolicySpec::default() }
-}
-
-/// The cluster policies without a selector: the first of them has the defaults. A policy that sets only limits is
-/// skipped.
-fn ranked_defaults(
-    context: &NamespaceContext,
-) -> (Option<&ClusterGracefulPolicy>, Vec<&ClusterGracefulPolicy>) {
-    let has_defaults = |spec: &GracefulPolicySpec| spec.selector.is_none() && !has_only_limits(spec);
-    ranked(context.cluster_policies.iter().filter(|policy| has_defaults(&policy.spec.policy)))
-}
-
-/// The policy that wins at its level, by priority, then the older, then the first by name, and the others.
-fn ranked<'a, P: AnyPolicy + 'a>(
-    policies: impl Iterator<Item = &'a std::sync::Arc<P>>,
-) -> (Option<&'a P>, Vec<&'a P>) {
-    let mut policies: Vec<&P> = policies.map(AsRef::as_ref).collect();
-    policies.sort_by_cached_key(|policy| {
-        let created = policy.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
-        (Reverse(policy.priority()), created, policy.name_any())
-    });
-    let mut policies = policies.into_iter();
-    (policies.next(), policies.collect())
 }
 
 #[cfg(test)]

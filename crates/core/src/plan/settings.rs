@@ -4,16 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::source::Source;
 use crate::api::{
-    DisruptionBudget, ExistingHookPolicy, GracePeriodPolicy, HttpGet, InjectionTarget, IntOrString, Mode,
-    PreStopMethod, Probe, ProbeMode, RecommendationBounds, RecommendationMode, RolloutMode, TopologySpread,
-    defaults, limits,
+    DisruptionBudget, ExistingHookPolicy, ExposureChangeMode, GracePeriodPolicy, HttpGet, InjectionTarget,
+    IntOrString, Mode, PreStopMethod, Probe, ProbeMode, RecommendationBounds, RecommendationMode, RolloutMode,
+    TopologySpread, defaults, limits,
 };
 
 /// The effective values for one workload. Serialized, built-in defaults are left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
-    /// Seconds from the start of termination to SIGTERM.
+    /// Seconds from the start of termination to SIGTERM. If they follow from the exposures of the pods, the source says so.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub drain_seconds: Setting<i64>,
     /// Seconds from SIGTERM to the application's exit.
@@ -61,6 +61,9 @@ pub struct Settings {
     /// How a change of a policy is rolled out. Not part of the record: it is not injected.
     #[serde(skip)]
     pub rollout_mode: Setting<RolloutMode>,
+    /// How a longer drain is rolled out if exposures change. Not part of the record: it is not injected.
+    #[serde(skip)]
+    pub on_exposure_change: Setting<ExposureChangeMode>,
     /// Whether recommendations are reported and applied. Not part of the record: it is not injected.
     #[serde(skip)]
     pub recommendations: Setting<RecommendationMode>,
@@ -124,6 +127,7 @@ impl Default for Settings {
             disruption_budget: Setting::default(),
             mode: Setting::default(),
             rollout_mode: Setting::default(),
+            on_exposure_change: Setting::default(),
             recommendations: Setting::default(),
             recommendation_bounds: Setting::default(),
         }
@@ -135,12 +139,17 @@ impl Settings {
     /// object anyway, and defaults are chosen again by each injection.
     pub(super) fn of_command_line(&self) -> Self {
         fn take<T: Clone>(to: &mut Setting<T>, from: &Setting<T>) {
-            if from.from.policy().is_some() || from.from == Source::CommandLine {
+            if from.from.policy().is_some() || *from.from.setter() == Source::CommandLine {
                 *to = Setting { value: from.value.clone(), from: Source::CommandLine };
             }
         }
         let mut taken = Self::default();
         take(&mut taken.drain_seconds, &self.drain_seconds);
+        if let Source::Auto { reason, .. } = &self.drain_seconds.from
+            && taken.drain_seconds.from == Source::CommandLine
+        {
+            taken.drain_seconds.from = Source::auto(Source::CommandLine, reason.clone());
+        }
         take(&mut taken.shutdown_timeout_seconds, &self.shutdown_timeout_seconds);
         take(&mut taken.sidecar_seconds, &self.sidecar_seconds);
         take(&mut taken.margin_seconds, &self.margin_seconds);
@@ -192,19 +201,29 @@ impl Settings {
             &self.disruption_budget.from,
             &self.mode.from,
             &self.rollout_mode.from,
+            &self.on_exposure_change.from,
             &self.recommendations.from,
             &self.recommendation_bounds.from,
         ]
         .into_iter()
     }
 
-    /// The sources, before and now, of the values that differ from those of `before`.
+    /// The sources, before and now, of the values that differ from those of `before`. A drain that follows from the exposures
+    /// of the pods is the same setting, however long it is.
     pub fn changes<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = [&'a Source; 2]> {
         fn differ<'a, T: PartialEq>(before: &'a Setting<T>, now: &'a Setting<T>) -> Option<[&'a Source; 2]> {
             (before.value != now.value).then_some([&before.from, &now.from])
         }
+        let [drain_before, drain] = [&before.drain_seconds, &self.drain_seconds];
+        let [was_automatic, is_automatic] = [drain_before, drain].map(|drain| drain.from.is_automatic());
+        // Other exposures are not another setting.
+        let drain = match (was_automatic, is_automatic) {
+            (true, true) => None,
+            (false, false) => differ(drain_before, drain),
+            _ => Some([&drain_before.from, &drain.from]),
+        };
         [
-            differ(&before.drain_seconds, &self.drain_seconds),
+            drain,
             differ(&before.shutdown_timeout_seconds, &self.shutdown_timeout_seconds),
             differ(&before.sidecar_seconds, &self.sidecar_seconds),
             differ(&before.margin_seconds, &self.margin_seconds),
@@ -264,5 +283,38 @@ mod tests {
         let text = serde_json::to_string(&settings).unwrap();
         assert_eq!(text, r#"{"drainSeconds":{"value":20,"from":"policy web"}}"#);
         assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+    }
+
+    #[test]
+    fn an_automatic_drain_is_recorded_with_its_reason() {
+        let reason = "Ingress shop/web (class alb) needs 300 s (built in)";
+        let drain = |from| Setting { value: 300, from };
+        for (by, start) in [(Source::Default, "Auto"), (Source::Policy("web".into()), "Auto, policy web")] {
+            let drain_seconds = drain(Source::auto(by, Some(reason.to_owned())));
+            let settings = Settings { drain_seconds, ..Settings::default() };
+            let text = serde_json::to_string(&settings).unwrap();
+            // The chart's final check reads the number.
+            assert_eq!(text, format!(r#"{{"drainSeconds":{{"value":300,"from":"{start}: {reason}"}}}}"#));
+            assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        }
+    }
+
+    #[test]
+    fn other_exposures_are_not_another_setting() {
+        let policy = || Source::Policy("web".into());
+        let auto = |by| Source::auto(by, Some("Service shop/web needs it".to_owned()));
+        let settings =
+            |value, from| Settings { drain_seconds: Setting { value, from }, ..Settings::default() };
+        for (before, now, changes) in [
+            (settings(10, Source::Default), settings(300, auto(Source::Default)), 0),
+            (settings(300, auto(policy())), settings(10, Source::Default), 0),
+            (settings(300, auto(policy())), settings(90, auto(Source::WorkloadAnnotation)), 0),
+            (settings(300, auto(policy())), settings(300, policy()), 1),
+            (settings(90, policy()), settings(90, auto(policy())), 1),
+            (settings(90, policy()), settings(90, Source::Policy("other".into())), 0),
+            (settings(90, policy()), settings(10, Source::Default), 1),
+        ] {
+            assert_eq!(now.changes(&before).count(), changes, "{before:?}, {now:?}");
+        }
     }
 }

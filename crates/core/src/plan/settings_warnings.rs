@@ -8,9 +8,9 @@ use super::{
     inject::{Injected, original},
     record::{self, ContainerRecord},
     resolve::{OptIn, Resolution},
-    settings::Settings,
+    settings::{Setting, Settings},
     source::Source,
-    workload::{Workload, string_map},
+    workload::{Kind, Workload, string_map},
 };
 use crate::{
     api::{
@@ -25,11 +25,18 @@ use crate::{
 const MAX_OVERRIDDEN: usize = 8;
 /// How many labels are named.
 const MAX_LABELS: usize = 2;
+/// The longest automatic drain, in seconds, of which there is no warning although a rollout waits for each pod: with it, 60
+/// pods take an hour.
+const MAX_AWAITED_DRAIN_SECONDS: i64 = 60;
 
-/// Configuration without effect: settings without an opt-in, and overridden policies.
+/// Configuration without effect: settings without an opt-in, and overridden policies. Also an automatic drain that makes
+/// rollouts slow.
 pub(super) fn on_workload(workload: &Workload<'_>, resolution: &Resolution) -> Vec<String> {
     match &resolution.opt_in {
-        OptIn::In(_) => resolution.overridden_policies.iter().take(MAX_OVERRIDDEN).map(overridden).collect(),
+        OptIn::In(_) => {
+            let overridden = resolution.overridden_policies.iter().take(MAX_OVERRIDDEN).map(overridden);
+            overridden.chain(awaited_drain(workload, resolution)).collect()
+        }
         OptIn::Unspecified => without_opt_in(workload).into_iter().collect(),
         OptIn::Out => vec![],
     }
@@ -40,6 +47,36 @@ fn overridden(policy: &Source) -> String {
         "{policy} also applies to this workload, but another policy overrides it (by priority, then age, then name): \
          set spec.priority to decide, or narrow a selector"
     )
+}
+
+/// The cost of a long automatic drain, if a rollout waits until each pod has terminated. A rolling update of a Deployment
+/// doesn't wait for pods that terminate.
+pub(super) fn awaited_drain(workload: &Workload<'_>, resolution: &Resolution) -> Option<String> {
+    let Setting { value: drain, from } = &resolution.settings.drain_seconds;
+    let is_long = from.is_automatic() && *drain > MAX_AWAITED_DRAIN_SECONDS;
+    if !is_long || resolution.reverts || !matches!(resolution.opt_in, OptIn::In(_)) {
+        return None;
+    }
+    let minutes = 10 * drain / 60;
+    let cost = match workload.kind? {
+        Kind::StatefulSet => {
+            format!("a StatefulSet waits for each pod: a rollout of 10 pods takes {minutes} min or more")
+        }
+        Kind::DaemonSet => {
+            format!("a DaemonSet waits for each pod: a rollout on 10 nodes takes {minutes} min or more")
+        }
+        Kind::Deployment if workload.recreates => {
+            "with strategy Recreate no new pod starts before that in a rollout".to_owned()
+        }
+        Kind::Deployment if workload.replaces_terminated => format!(
+            "with podReplacementPolicy TerminationComplete a rollout waits for each pod: with 10 pods up to {minutes} min"
+        ),
+        Kind::Deployment => return None,
+    };
+    Some(format!(
+        "each pod drains for {drain} s, and {cost}; if that is too long, set {} to a number ({from})",
+        annotations::DRAIN_SECONDS
+    ))
 }
 
 /// Labels that should be annotations.

@@ -30,6 +30,8 @@ pub struct Workload<'a> {
     pub controlled: bool,
     /// Whether its strategy is `Recreate`: old pods stop before new ones start.
     pub recreates: bool,
+    /// Whether its pods are replaced only once they have terminated (`podReplacementPolicy: TerminationComplete`).
+    pub replaces_terminated: bool,
 }
 
 static EMPTY: BTreeMap<String, String> = BTreeMap::new();
@@ -46,6 +48,7 @@ impl<'a> Workload<'a> {
             selector: None,
             controlled: false,
             recreates: false,
+            replaces_terminated: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl<'a> Workload<'a> {
             selector: spec.get("selector"),
             controlled: controller_of(metadata).is_some(),
             recreates: spec["strategy"]["type"] == "Recreate",
+            replaces_terminated: is_replaced_terminated(spec),
         }
     }
 }
@@ -138,6 +142,12 @@ impl<'a> Workload<'a> {
         };
         [owned(self.annotations), owned(&self.template_annotations())]
     }
+}
+
+/// Whether the pods of a Deployment with this spec are replaced only once they have terminated (KEP-3973).
+#[must_use]
+pub fn is_replaced_terminated(spec: &Value) -> bool {
+    spec["podReplacementPolicy"] == "TerminationComplete"
 }
 
 /// A map of strings, such as labels and annotations. Other values are skipped.

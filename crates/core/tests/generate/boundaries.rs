@@ -249,6 +249,9 @@ fn distinct(item: &Value, schema: &Value, n: i64) -> Value {
             let letter = char::from(b'a' + u8::try_from(n).unwrap() % 26);
             set(&mut fields["type"], letter.to_string());
         }
+        Value::Object(fields) if fields.contains_key("exposure") => {
+            set(&mut fields["exposure"], format!("{n:02}"));
+        }
         Value::String(_) => set(&mut item, format!("{n:02}")),
         _ => {}
     }
@@ -274,10 +277,7 @@ fn values(schema: &Value) -> Vec<(Value, Option<bool>)> {
         Some("string") => value.is_number(),
         _ => value.is_string() || value.is_number(),
     };
-    values.extend(others.into_iter().map(|value| {
-        let valid = of_another_type(&value).then_some(false);
-        (value, valid)
-    }));
+    values.extend(others.map(|value| (value.clone(), of_another_type(&value).then_some(false))));
     values.push((json!(true), Some(false)));
     values
 }
@@ -376,13 +376,12 @@ fn text(schema: &Value, length: usize) -> Option<String> {
         padded("", "a"),
         padded(&format!("{}/", "a".repeat(253)), "b"),
         "100%"[4 - length.clamp(1, 4)..].to_owned(),
-        "9%".to_owned(),
-        "2026-01-31T12:00:00Z".to_owned(),
     ];
+    let constants = ["9%", "Auto", "2026-01-31T12:00:00Z"].map(str::to_owned);
     let fits = |text: &String| {
         text.chars().count() == length && pattern.as_ref().is_none_or(|pattern| pattern.is_match(text))
     };
-    candidates.into_iter().find(fits)
+    candidates.into_iter().chain(constants).find(fits)
 }
 
 /// A bound of the schema.

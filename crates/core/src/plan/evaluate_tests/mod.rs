@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::GracefulPolicy,
-    plan::{Kind, Setting, Source, admit, render},
+    plan::{Kind, Setting, Settings, Source, admit, render},
 };
 
 fn plain() -> Value {
