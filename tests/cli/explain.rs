@@ -59,7 +59,7 @@ fn drain(explained: &Value) -> (&Value, &Value, &Value) {
 fn workloads_of_manifests_are_explained() {
     let (text, _) = succeed(&["explain", "-f", "-", "deploy/web"], MANIFESTS);
     for expected in
-        ["Deployment default/web: opted in by policy checkout", "policy checkout  10 (default)", "to   59"]
+        ["Deployment default/web: opted in by policy checkout", "policy checkout  Auto (default)", "to   59"]
     {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -69,7 +69,7 @@ fn workloads_of_manifests_are_explained() {
     let all: Value = serde_json::from_str(&text).unwrap();
     let names: Vec<_> = all.as_array().unwrap().iter().map(|one| &one["name"]).collect();
     assert_eq!(names, ["web", "agent"]);
-    let lost = json!([{"value": 10, "from": "default"}]);
+    let lost = json!([{"value": "Auto", "from": "default"}]);
     assert_eq!(drain(&all[0]), (&json!(20), &json!("policy checkout"), &lost));
     assert_eq!(all[0]["termination"]["gracePeriodSeconds"], 59);
     assert_eq!(all[0]["pending"], pending());

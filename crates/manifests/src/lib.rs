@@ -178,7 +178,7 @@ impl Manifests {
         std::mem::take(&mut self.warnings)
     }
 
-    /// The policies, Services and Namespaces among the objects.
+    /// The policies, Services, objects that lead requests to them, and Namespaces among the objects.
     ///
     /// # Errors
     /// If the API server would reject a policy.
@@ -196,6 +196,10 @@ impl Manifests {
                     ObjectProblem::Unreadable(error) => {
                         warnings.push(format!("{location}: {} cannot be read and is skipped: {error}", object.title()));
                     }
+                    ObjectProblem::UnknownExposure(exposure) => warnings.push(format!(
+                        "{location}: {}: spec.drainProfiles: exposure {exposure:?} is no built-in profile and has no effect: use a name of `adieu profiles`, or a class such as IngressClass/nginx",
+                        object.title()
+                    )),
                     ObjectProblem::Redefined => warnings.push(format!(
                         "{location}: {}: defined twice, with different values: this last definition is used, as after kubectl apply. Remove the other one",
                         object.title()

@@ -1,4 +1,5 @@
-//! The objects of manifests that affect workloads: policies, Services and Namespaces.
+//! The objects of manifests that affect workloads: policies, Services, the objects that lead requests to them, and
+//! Namespaces.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,8 +16,9 @@ use adieu_core::{
     api::{self, ClusterGracefulPolicy, GracefulPolicy},
     plan::{self, NamespaceContext},
 };
+use adieu_exposures::{NamespaceExposures, TrafficObject, is_known_exposure};
 
-/// The policies, Services and Namespaces of all manifests, in any order.
+/// The policies, Services, Namespaces and objects such as Ingresses of all manifests, in any order.
 #[derive(Debug, Default)]
 pub struct ManifestSet {
     /// The namespace of objects without one.
@@ -24,6 +26,8 @@ pub struct ManifestSet {
     policies: BTreeMap<String, Vec<Arc<GracefulPolicy>>>,
     cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
     services: BTreeMap<String, Vec<Arc<Service>>>,
+    /// The objects that lead requests to Services, by group, kind, namespace and name.
+    traffic: BTreeMap<[String; 4], Arc<TrafficObject>>,
     namespaces: HashMap<String, BTreeMap<String, String>>,
     /// The locations of policies, by kind, namespace and name.
     locations: HashMap<(String, String, String), Location>,
@@ -36,6 +40,8 @@ pub(super) enum ObjectProblem {
     Invalid(api::Violation),
     /// The object can't be read and is skipped.
     Unreadable(String),
+    /// A drain profile of the policy is about nothing.
+    UnknownExposure(String),
     /// The input has the object already, with other values. The last one applies, as with `kubectl apply`.
     Redefined,
 }
@@ -52,7 +58,7 @@ impl ManifestSet {
         namespace.unwrap_or(&self.default_namespace)
     }
 
-    /// Adds a policy, Service or Namespace.
+    /// Adds a policy, a Service, an object that leads requests to one, or a Namespace.
     pub(super) fn add(&mut self, object: &Object<'_>, location: &Location) -> Vec<ObjectProblem> {
         let namespace = self.namespace(object.namespace).to_owned();
         if object.is_policy() {
@@ -73,6 +79,14 @@ impl ManifestSet {
             let labels = plan::string_map(&object.value["metadata"]["labels"]);
             let before = self.namespaces.insert(name.into(), labels.clone());
             redefined = before.is_some_and(|before| before != labels);
+        } else if let Some(found) =
+            TrafficObject::read(object.group(), object.kind(), &namespace, object.value)
+        {
+            let name = object.name().unwrap_or_default().to_owned();
+            let key = [object.group().to_owned(), object.kind().to_owned(), namespace, name];
+            let found = Arc::new(found);
+            let before = self.traffic.insert(key, found.clone());
+            redefined = before.is_some_and(|before| before != found);
         }
         redefined.then_some(ObjectProblem::Redefined).into_iter().collect()
     }
@@ -93,14 +107,18 @@ impl ManifestSet {
             let of = if cluster { String::new() } else { namespace.clone() };
             self.locations.insert((object.kind().into(), of, name.into()), location.clone());
         }
+        let mut unknown = vec![];
         let redefined = if cluster {
-            decoded(policy).map(|policy| put(&mut self.cluster_policies, policy, |a, b| a.spec == b.spec))
+            decoded::<ClusterGracefulPolicy>(policy).map(|policy| {
+                unknown = unknown_exposures(&policy);
+                put(&mut self.cluster_policies, policy, |a, b| a.spec == b.spec)
+            })
         } else {
             let policies = self.policies.entry(namespace).or_default();
             decoded(policy).map(|policy| put(policies, policy, |a, b| a.spec == b.spec))
         };
         match redefined {
-            Ok(redefined) => redefined.then_some(ObjectProblem::Redefined).into_iter().collect(),
+            Ok(redefined) => redefined.then_some(ObjectProblem::Redefined).into_iter().chain(unknown).collect(),
             Err(error) => vec![ObjectProblem::Unreadable(error)],
         }
     }
@@ -147,13 +165,20 @@ impl ManifestSet {
     #[must_use]
     pub fn namespace_context(&self, namespace: &str, native_sleep: bool) -> NamespaceContext {
         let (applying, _) = self.cluster_policies_by_namespace(namespace);
-        NamespaceContext {
+        let context = NamespaceContext {
             policies: self.policies_in(namespace).to_vec(),
             cluster_policies: applying,
             services: self.services_in(namespace).to_vec(),
             native_sleep,
             ..NamespaceContext::default()
-        }
+        };
+        NamespaceExposures::added_to(context, namespace, self.traffic_objects())
+    }
+
+    /// The objects that lead requests to Services, in all namespaces.
+    #[must_use]
+    pub fn traffic_objects(&self) -> Arc<[Arc<TrafficObject>]> {
+        self.traffic.values().cloned().collect()
     }
 
     /// The names of cluster policies that may or may not apply to a namespace whose labels are not in the input.
@@ -177,6 +202,13 @@ impl ManifestSet {
             selector.is_none_or(|selector| plan::matches(selector, &labels))
         })
     }
+}
+
+/// The drain profiles of a policy that are about no built-in profile and no class.
+fn unknown_exposures(policy: &ClusterGracefulPolicy) -> Vec<ObjectProblem> {
+    let profiles = policy.spec.drain_profiles.iter().flatten();
+    let unknown = profiles.filter(|profile| !is_known_exposure(&profile.exposure));
+    unknown.map(|profile| ObjectProblem::UnknownExposure(profile.exposure.clone())).collect()
 }
 
 /// Adds an object, or replaces the one with its name. Returns whether that one was different.

@@ -39,6 +39,10 @@ impl Object<'_> {
         self.kind
     }
 
+    pub(super) fn group(&self) -> &str {
+        self.group
+    }
+
     pub(super) fn is_policy(&self) -> bool {
         self.group == GROUP
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adieu_exposures::{Pods, TrafficObject, exposures_of};
+use adieu_exposures::{NamespaceExposures, Pods, Profiles, TrafficObject, exposures_of};
 use kube::{ResourceExt as _, core::DynamicObject};
 use serde::Serialize;
 
@@ -36,10 +36,12 @@ impl Explained {
         context: &NamespaceContext,
         objects: &[Arc<TrafficObject>],
     ) -> Self {
-        let mut explanation = plan::explain(&Workload::of(kind, object), context);
+        let context = NamespaceExposures::added_to(context.clone(), namespace, Arc::from(objects));
+        let mut explanation = plan::explain(&Workload::of(kind, object), &context);
         let pods = Pods { namespace, labels: &plan::pod_labels(object) };
         let exposures = exposures_of(pods, context.services.iter().map(Arc::as_ref), objects);
-        let exposures = exposures::explained(exposures, &explanation.termination);
+        let profiles = Profiles::of(&context.cluster_policies);
+        let exposures = exposures::explained(exposures, &explanation.termination, &profiles);
         let warning = exposures::warning(&explanation, &exposures);
         explanation.warnings.extend(warning);
         Self {

@@ -30,14 +30,17 @@ pub(super) struct ExplainedExposure {
 }
 
 /// Explains the exposures of pods that terminate like this.
-pub(super) fn explained(exposures: Vec<Exposure>, termination: &Termination) -> Vec<ExplainedExposure> {
+pub(super) fn explained(
+    exposures: Vec<Exposure>,
+    termination: &Termination,
+    profiles: &Profiles,
+) -> Vec<ExplainedExposure> {
     let drain = drain_seconds(termination);
     // A hook of unknown duration may be long enough.
     let is_known =
         termination.containers.iter().all(|container| container.native_sidecar || container.is_exact);
-    let profiles = Profiles::default();
     let explained = exposures.into_iter().map(|exposure| {
-        let ExposureDrain { seconds, reason, source } = drain_behind(&exposure, &profiles);
+        let ExposureDrain { seconds, reason, source, .. } = drain_behind(&exposure, profiles);
         let Exposure { profile, class, object, .. } = exposure;
         let drain_too_short = is_known && drain < seconds;
         ExplainedExposure {
@@ -75,13 +78,16 @@ fn remedy(explanation: &Explanation, drain: i64, needed: i64) -> String {
     let annotation = format!("{DRAIN_SECONDS}: \"{needed}\"");
     let setting = explanation.settings.iter().find(|setting| setting.field == "drainSeconds");
     let Some(setting) = setting else {
-        return format!("annotate the workload with {GRACEFUL}: \"true\" and {annotation}");
+        return format!("annotate the workload with {GRACEFUL}: \"true\"");
     };
     if explanation.termination.shutdown_timeout_seconds.is_none() {
         return "nothing is injected, as its state and the other warnings explain".to_owned();
     }
     if setting.value.as_i64() > Some(drain) {
         return format!("its containers have preStop hooks of their own, which must take {needed} s");
+    }
+    if setting.from.is_automatic() {
+        return "raise maxGracePeriodSeconds, which limits the drain".to_owned();
     }
     if setting.from.is_annotation() {
         return format!("annotate the workload with {annotation}");
@@ -140,8 +146,7 @@ mod tests {
         let with_drain =
             |seconds: &str| json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": seconds});
         let annotate = "annotate the workload with adieu.dev/drain-seconds: \"30\"";
-        let opt_in =
-            "annotate the workload with adieu.dev/graceful: \"true\" and adieu.dev/drain-seconds: \"30\"";
+        let opt_in = "annotate the workload with adieu.dev/graceful: \"true\"";
         let in_policy = |policy: &str| format!("{annotate}, or set drainSeconds: 30 in {policy}");
         let own_hook = "its containers have preStop hooks of their own, which must take 30 s";
         let not_injected = "nothing is injected, as its state and the other warnings explain";
@@ -150,7 +155,7 @@ mod tests {
             (json!({"selector": {}, "drainSeconds": 20}), json!({"maxGracePeriodSeconds": 20}));
         for (annotations, hook, policy, maximum, drain, remedy) in [
             (json!({}), none(), none(), none(), 0, opt_in.to_owned()),
-            (graceful(), none(), none(), none(), 10, in_policy("a policy")),
+            (with_drain("10"), none(), none(), none(), 10, annotate.to_owned()),
             (json!({}), none(), policy, none(), 20, in_policy("policy checkout")),
             (with_drain("25"), none(), none(), none(), 25, annotate.to_owned()),
             (with_drain("40"), json!({"sleep": {"seconds": 5}}), none(), none(), 5, own_hook.to_owned()),
@@ -176,7 +181,7 @@ mod tests {
     #[test]
     fn a_drain_that_is_long_enough_or_of_unknown_duration_causes_no_warning() {
         let unknown = json!({"exec": {"command": ["/drain"]}});
-        for (drain, hook) in [("30", json!(null)), ("10", unknown)] {
+        for (drain, hook) in [("30", json!(null)), ("auto", json!(null)), ("10", unknown)] {
             let annotations = json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": drain});
             let explained = explained(&annotations, &hook, NamespaceContext::default());
             let names: Vec<_> = explained.exposures.iter().map(|exposure| exposure.name).collect();

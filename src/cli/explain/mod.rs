@@ -7,18 +7,14 @@ mod svg;
 mod text;
 mod timeline;
 
-use std::{io::Write as _, path::PathBuf, sync::Arc};
+use std::{io::Write as _, path::PathBuf};
 
-use adieu_exposures::TrafficObject;
 use anyhow::{Context as _, bail};
 use kube::{ResourceExt as _, core::DynamicObject};
 
 use self::explained::Explained;
 use super::{block_on::block_on, manifests, print, reference::Reference};
-use crate::{
-    kube_version::KubeVersion,
-    manifests::{ManifestSet, Manifests},
-};
+use crate::kube_version::KubeVersion;
 
 /// The text of `--help`.
 pub(super) const HELP: &str = "\
@@ -112,7 +108,7 @@ fn explain_manifests(arguments: &Arguments, workload: Option<&Reference>) -> any
     let set = manifests.set(namespace);
     let set = manifests::report(&mut manifests, set)?;
     let native_sleep = arguments.kube_version.has_native_sleep();
-    let traffic_objects = traffic_objects(&manifests, &set);
+    let traffic_objects = set.traffic_objects();
     let mut explained = Vec::new();
     for found in manifests.found_objects() {
         let Some(kind) = found.workload_kind() else { continue };
@@ -136,14 +132,4 @@ fn explain_manifests(arguments: &Arguments, workload: Option<&Reference>) -> any
         _ => {}
     }
     Ok(explained)
-}
-
-/// The objects of manifests that lead requests to Services.
-fn traffic_objects(manifests: &Manifests, set: &ManifestSet) -> Vec<Arc<TrafficObject>> {
-    let objects = manifests.found_objects().filter_map(|found| {
-        let group = found.api_version().split_once('/').map_or("", |(group, _)| group);
-        let own = found.value()["metadata"]["namespace"].as_str().filter(|namespace| !namespace.is_empty());
-        TrafficObject::read(group, found.kind(), set.namespace(own), found.value())
-    });
-    objects.map(Arc::new).collect()
 }

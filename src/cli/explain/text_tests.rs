@@ -38,7 +38,7 @@ fn the_text_shows_settings_and_the_timeline() {
         "  change: drain none → 20 s: drainSeconds 20 (policy checkout)",
         "  change: grace period 30 s → 60 s: drainSeconds 20 (policy checkout), shutdownTimeoutSeconds 30 (default), \
          marginSeconds 10 (annotation)",
-        "  drainSeconds                20       policy checkout  10 (default)",
+        "  drainSeconds                20       policy checkout  Auto (default)",
         "  marginSeconds               10       annotation       5 (default)",
         "  recommendationBounds        -        default",
         "  █    0 to   20  drain: preStop hooks, requests still arrive",

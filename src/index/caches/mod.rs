@@ -219,6 +219,7 @@ impl Caches {
                 selector.is_none_or(|selector| plan::matches(selector, &labels))
             }),
             services: self.services.in_namespace(namespace),
+            exposures: None,
             native_sleep: self.native_sleep.borrow().unwrap_or(true),
             injection_enabled,
             has_unusable_policy: self.unusable.has_policy_for(namespace),
