@@ -61,13 +61,7 @@ pub(super) fn text_without_injection(
     now: &Settings,
     before: Option<&Settings>,
 ) -> Option<String> {
-    let mut to = now.clone();
-    if let Some(before) = before
-        && before.drain_seconds.from.is_automatic()
-        && now.drain_seconds.from.is_automatic()
-    {
-        to.drain_seconds = before.drain_seconds.clone();
-    }
+    let to = before.map_or_else(|| now.clone(), |before| now.with_drain_of(before));
     serde_json::to_string(&AcceptedWithoutInjection { template: hash(template), to }).ok()
 }
 

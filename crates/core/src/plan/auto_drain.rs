@@ -95,4 +95,4 @@ fn within_maximum(settings: &mut Settings, workload: &Workload<'_>, native_sleep
 
 #[cfg(test)]
 #[path = "auto_drain_tests.rs"]
-mod tests;
+pub(super) mod tests;

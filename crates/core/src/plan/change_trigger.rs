@@ -12,6 +12,8 @@ use super::{
 use crate::api::ExposureChangeMode;
 
 /// The cause of a change of the template.
+// The flags are independent.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct ChangeTrigger {
     /// Whether an annotation on the workload changed.
     pub(super) annotation: bool,
@@ -33,7 +35,13 @@ impl ChangeTrigger {
         drifted: false,
         exposures: false,
     };
-    pub(super) const ANNOTATION: Self = Self { annotation: true, ..Self::NONE };
+    pub(super) const ANNOTATION: Self = Self {
+        annotation: true,
+        policies: BTreeSet::new(),
+        replaces_deleted: false,
+        drifted: false,
+        exposures: false,
+    };
 
     /// A change because of one source.
     pub(super) fn by(source: &Source) -> Self {

@@ -258,9 +258,10 @@ impl<'a> Evaluator<'a> {
         if trigger.is_none() && !trigger.replaces_deleted {
             return TemplateChange { template: Some(injected), ..change };
         }
-        // If the earlier settings have the same result, a difference is due to a new Service or a newer version, and causes
-        // no rollout. The accepted settings are recorded, because they may have an effect later.
-        let same = inject_with(&before).template["spec"] == injected["spec"];
+        // If the earlier settings have the same result, a difference is due to a new Service, other exposures or a newer
+        // version, and causes no rollout. The accepted settings are recorded, because they may have an effect later.
+        let earlier = if trigger.exposures { before.clone() } else { before.with_drain_of(settings) };
+        let same = inject_with(&earlier).template["spec"] == injected["spec"];
         let without_effect = same || injected == *workload.template;
         if without_effect && !trigger.is_none() && accepted_settings::depends_on_cluster(&before, settings) {
             change.accepted = accepted_settings::text(record, settings);

@@ -165,6 +165,14 @@ impl Settings {
         taken
     }
 
+    /// These settings with the drain of others, if it is automatic in both: only the exposures differ.
+    pub(super) fn with_drain_of(&self, others: &Self) -> Self {
+        let are_automatic = [self, others].iter().all(|settings| settings.drain_seconds.from.is_automatic());
+        let drain_seconds =
+            if are_automatic { others.drain_seconds.clone() } else { self.drain_seconds.clone() };
+        Self { drain_seconds, ..self.clone() }
+    }
+
     /// Whether its texts are no longer than those of policies and annotations. Each container may get a copy of some.
     pub(super) fn is_bounded(&self) -> bool {
         let is_name = |name: &String| name.len() <= limits::CONTAINER_NAME_LENGTH;

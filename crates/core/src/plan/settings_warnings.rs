@@ -69,7 +69,7 @@ pub(super) fn awaited_drain(workload: &Workload<'_>, resolution: &Resolution) ->
             "with strategy Recreate no new pod starts before that in a rollout".to_owned()
         }
         Kind::Deployment if workload.replaces_terminated => format!(
-            "with podReplacementPolicy TerminationComplete a rollout waits for each pod: with 10 pods up to {minutes} min"
+            "with podReplacementPolicy TerminationComplete a rollout of 10 pods may take {minutes} min"
         ),
         Kind::Deployment => return None,
     };
@@ -183,6 +183,9 @@ pub(super) fn webhook_bypass_warning(
     )
 }
 
+#[cfg(test)]
+#[path = "awaited_drain_tests.rs"]
+mod awaited_drain_tests;
 #[cfg(test)]
 #[path = "settings_warnings_tests.rs"]
 mod tests;

@@ -1,10 +1,10 @@
-//! Annotations, policies and Services.
+//! Annotations, policies, Services and exposures.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use adieu_core::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
-    plan::NamespaceContext,
+    plan::{DrainOrigin, Exposures, NamespaceContext, RequiredDrain},
 };
 use k8s_openapi::api::core::v1::Service;
 use proptest::prelude::*;
@@ -31,6 +31,7 @@ fn annotations() -> Vec<Value> {
         ("drain-seconds", "0"),
         ("drain-seconds", "3"),
         ("drain-seconds", "90"),
+        ("drain-seconds", "auto"),
         ("shutdown-timeout-seconds", "0"),
         ("shutdown-timeout-seconds", "120"),
         ("shutdown-timeout-seconds", "86400"),
@@ -68,15 +69,41 @@ pub fn context() -> BoxedStrategy<NamespaceContext> {
     let services: Vec<Arc<Service>> =
         services().into_iter().map(|service| Arc::new(typed(service))).collect();
     let services = prop::sample::subsequence(services, 0..=3).prop_shuffle();
-    (policies, cluster_policies, services, prop::bool::weighted(0.8))
-        .prop_map(|(policies, cluster_policies, services, native_sleep)| NamespaceContext {
+    (policies, cluster_policies, services, exposures(), prop::bool::weighted(0.8))
+        .prop_map(|(policies, cluster_policies, services, exposures, native_sleep)| NamespaceContext {
             policies,
             cluster_policies,
             services,
+            exposures,
             native_sleep,
             ..NamespaceContext::default()
         })
         .boxed()
+}
+
+/// The exposures of the application's pods.
+#[derive(Debug)]
+struct OfApplication(Option<RequiredDrain>);
+
+impl Exposures for OfApplication {
+    fn required_drain(&self, labels: &BTreeMap<String, String>) -> Option<RequiredDrain> {
+        self.0.clone().filter(|_| labels.get("app").is_some_and(|app| app == APP))
+    }
+}
+
+/// Unknown exposures, none, or one.
+fn exposures() -> impl Strategy<Value = Option<Arc<dyn Exposures>>> {
+    let origins =
+        [DrainOrigin::BuiltIn, DrainOrigin::DrainProfiles, DrainOrigin::Measured, DrainOrigin::Object];
+    let drain = (0..=400_i64, prop::sample::select(origins.to_vec())).prop_map(|(seconds, origin)| {
+        RequiredDrain { seconds, exposure: "Ingress shop/web (class alb)".to_owned(), origin }
+    });
+    prop::option::of(prop::option::of(drain)).prop_map(|known| {
+        known.map(|drain| {
+            let exposures: Arc<dyn Exposures> = Arc::new(OfApplication(drain));
+            exposures
+        })
+    })
 }
 
 fn typed<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -86,7 +113,8 @@ fn typed<T: serde::de::DeserializeOwned>(value: Value) -> T {
 /// The spec of a policy that the API server accepts.
 pub fn policy() -> BoxedStrategy<Value> {
     let seconds = |max: i64| prop::option::of((0..=max).prop_map(Value::from));
-    let times = (seconds(120), seconds(200), seconds(30), seconds(60));
+    let drain = prop_oneof![5 => seconds(120), 1 => Just(Some(json!("Auto")))];
+    let times = (drain, seconds(200), seconds(30), seconds(60));
     let method = prop_oneof![
         1 => Just(json!({"preStop": {"method": "Auto"}})),
         1 => Just(json!({"preStop": {"method": "Sleep"}})),
@@ -130,6 +158,7 @@ fn others() -> Vec<Value> {
         json!({"injectionTarget": "Pod"}),
         json!({"rollout": {"mode": "NextUpdate"}}),
         json!({"rollout": {"mode": "Revert"}}),
+        json!({"rollout": {"onExposureChange": "Progressive"}}),
         json!({"recommendations": "Apply"}),
         json!({"recommendations": "Apply", "recommendationBounds": {"minSeconds": 80, "maxSeconds": 90}}),
         json!({"excludedContainers": ["app"]}),

@@ -107,13 +107,14 @@ pub fn workload(object: &DynamicObject) -> Workload<'_> {
 /// As JSON, so that it can be read and replayed.
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NamespaceContext { policies, cluster_policies, services, native_sleep, .. } = &self.context;
+        let NamespaceContext { policies, cluster_policies, services, exposures, native_sleep, .. } =
+            &self.context;
         let policies: Vec<_> = policies.iter().map(AsRef::as_ref).collect();
         let cluster_policies: Vec<_> = cluster_policies.iter().map(AsRef::as_ref).collect();
         let services: Vec<_> = services.iter().map(AsRef::as_ref).collect();
         let all = json!({
             "workload": self.workload, "policies": policies, "clusterPolicies": cluster_policies,
-            "services": services, "nativeSleep": native_sleep,
+            "services": services, "exposures": format!("{exposures:?}"), "nativeSleep": native_sleep,
         });
         write!(f, "{all:#}")
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::annotations::{ACCEPTED, PENDING, ROLLOUT},
-    plan::annotation_changes,
+    plan::{DrainOrigin, annotation_changes, auto_drain::tests::exposed},
 };
 
 /// Reconciles the workload: sets its annotations and its template.
@@ -90,6 +90,44 @@ fn kubelet_upgrade_after_a_policy_chose_auto_causes_no_rollout() {
     reconciled(&mut template, &mut annotations, &method("Auto", false));
     assert_eq!(reconciled(&mut template, &mut annotations, &method("Auto", true)).template, None);
     assert_eq!(template, injected);
+}
+
+#[test]
+fn an_exposure_that_changes_after_a_policy_chose_auto_causes_no_rollout() {
+    let with = |drain: Value, needed| {
+        exposed(&policy_of(json!({"selector": {}, "drainSeconds": drain})), needed, DrainOrigin::BuiltIn)
+    };
+    let (mut template, mut annotations) = (plain(), annotated(&[]));
+    reconciled(&mut template, &mut annotations, &with(json!(30), 30));
+    let injected = template.clone();
+    // With these exposures it has no effect.
+    reconciled(&mut template, &mut annotations, &with(json!("Auto"), 30));
+    let accepted = annotations.clone();
+    assert!(accepted.contains_key(ACCEPTED), "{accepted:?}");
+    for needed in [90, 10] {
+        let found = reconciled(&mut template, &mut annotations, &with(json!("Auto"), needed));
+        assert_eq!((found.template, &template), (None, &injected), "{needed}");
+    }
+    assert_eq!(annotations, accepted, "it is not written again");
+    // Another number is a change of the policy.
+    assert!(reconciled(&mut template, &mut annotations, &with(json!(20), 30)).template.is_some());
+}
+
+#[test]
+fn other_exposures_are_not_written_to_a_workload_without_an_injection() {
+    let mut own = plain();
+    own["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 10}}});
+    own["spec"]["terminationGracePeriodSeconds"] = json!(60);
+    let (mut template, mut annotations) = (own.clone(), annotated(&[("graceful", "true")]));
+    let mut written = None;
+    for needed in [10, 90, 300] {
+        let context = exposed(&NamespaceContext::default(), needed, DrainOrigin::BuiltIn);
+        assert_eq!(reconciled(&mut template, &mut annotations, &context).template, None, "{needed}");
+        let now = annotations.get(ACCEPTED).cloned();
+        assert!(now.is_some() && (written.is_none() || written == now), "{needed}: {now:?}");
+        written = now;
+    }
+    assert_eq!(template, own);
 }
 
 #[test]
