@@ -16,7 +16,9 @@ manifests.
 
 A workload (Deployment, StatefulSet, DaemonSet) is opted in by its annotation adieu.dev/graceful: \"true\", \
 by naming a policy in adieu.dev/policy, or because a GracefulPolicy or ClusterGracefulPolicy in the input \
-selects it. Policies, Services and Namespaces apply to the workloads of all files, in any order. Documents \
+selects it. Policies, Services, objects such as Ingresses and routes, and Namespaces apply to the workloads of \
+all files, in any order. Unless drainSeconds is a number, the drain is the longest that an exposure of the pods \
+needs, as adieu explain shows, and as the drainProfiles of a ClusterGracefulPolicy override it. Documents \
 that are not opted in are written byte for byte. In an injected workload only changed fields are rewritten, so \
 comments stay; JSON stays JSON.
 

@@ -6,6 +6,7 @@ mod audit;
 mod audit_of_cluster;
 mod controller;
 mod diff;
+mod drains;
 mod explain;
 #[path = "../manifests/files.rs"]
 mod files;

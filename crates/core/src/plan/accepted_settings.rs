@@ -55,7 +55,7 @@ pub(super) fn accepted_without_injection(workload: &Workload<'_>) -> Option<Sett
 }
 
 /// The annotation for the settings `now`, with which there is nothing to inject into `template`. It doesn't change with the
-/// exposures: an automatic drain stays as it was `before`.
+/// exposures: an automatic drain of `before` is kept.
 pub(super) fn text_without_injection(
     template: &Value,
     now: &Settings,

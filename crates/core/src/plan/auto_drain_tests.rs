@@ -247,6 +247,9 @@ fn an_injection_by_the_command_line_keeps_its_drain_unless_the_cluster_needs_a_l
         let workload = Workload::new(Kind::Deployment, &annotations, &plain);
         let rendered = render(&workload, &offline, false).template.unwrap();
         assert_eq!(drain(&rendered), Some(300));
+        let none = BTreeMap::new();
+        let all = render(&Workload::new(Kind::Deployment, &none, &plain), &offline, true).template.unwrap();
+        assert_eq!(drain(&all), Some(300), "--all");
         let cluster = NamespaceContext::default();
         for (context, expected) in [
             (cluster.clone(), 300),

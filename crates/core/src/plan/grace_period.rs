@@ -309,8 +309,8 @@ impl<'a> Longest<'a> {
     }
 }
 
-/// Whether a hook of the user may be compared with a drain: one that somebody set, or that an exposure needs. The built-in one
-/// isn't configured.
+/// Whether hooks of the user are compared with a drain: an annotation or a policy sets it, or an exposure needs it. The
+/// built-in one isn't configured.
 fn is_configured(drain: &Setting<i64>) -> bool {
     *drain.from.setter() != Source::Default || drain.value > defaults::DRAIN_SECONDS
 }

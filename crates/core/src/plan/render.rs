@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     admit::Admission,
+    auto_drain::with_exposures,
     context::{InjectionContext, NamespaceContext},
     inject::{Injected, inject, inject_pod, original, reverted},
     pod_template::PodTemplate,
@@ -23,10 +24,12 @@ use crate::api::{Mode, annotations::INJECTED};
 #[must_use]
 pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) -> Admission {
     let mut resolution = resolve(workload, context);
+    let mut warnings = resolution.warnings.clone();
     if all && resolution.opt_in == OptIn::Unspecified {
         resolution.opt_in = OptIn::In(Source::CommandLine);
+        let labels = workload.template_labels();
+        warnings.extend(with_exposures(&mut resolution.settings, workload, &labels, context));
     }
-    let mut warnings = resolution.warnings.clone();
     warnings.extend(settings_warnings::on_workload(workload, &resolution));
     let by_annotation =
         || workload.template.record().is_some_and(|record| record.opted_in_by.is_annotation());

@@ -13,7 +13,7 @@ use crate::api::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
-    /// Seconds from the start of termination to SIGTERM. If they follow from the exposures of the pods, the source says so.
+    /// Seconds from the start of termination to SIGTERM. With [`Source::Auto`] they follow from the exposures of the pods.
     #[serde(skip_serializing_if = "Setting::is_default")]
     pub drain_seconds: Setting<i64>,
     /// Seconds from SIGTERM to the application's exit.
