@@ -20,7 +20,7 @@ metadata: {name: shop}
 spec: {ingressClassName: nginx, defaultBackend: {service: {name: web, port: {number: 80}}}}
 ";
 
-/// A ClusterGracefulPolicy with such fields.
+/// A `ClusterGracefulPolicy` with such fields.
 fn cluster_policy(spec: &str) -> String {
     format!(
         "---\napiVersion: adieu.dev/v1alpha1\nkind: ClusterGracefulPolicy\nmetadata: {{name: platform}}\nspec: {spec}\n"
@@ -71,6 +71,6 @@ fn the_drain_follows_from_the_exposures_in_the_input() {
 fn a_drain_profile_of_an_unknown_exposure_is_reported() {
     let policy = cluster_policy("{drainProfiles: [{exposure: nginx-ingress, seconds: 45}]}");
     let (_, reported) = succeed(&["inject", "-f", "-"], &format!("{WEB}{policy}"));
-    let expected = "ClusterGracefulPolicy platform: spec.drainProfiles: exposure \"nginx-ingress\" is no built-in profile";
+    let expected = "ClusterGracefulPolicy platform: spec.drainProfiles: exposure \"nginx-ingress\" isn't a built-in profile";
     assert!(reported.contains(expected), "{reported}");
 }

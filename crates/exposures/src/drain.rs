@@ -110,7 +110,8 @@ fn longest<'a>(exposures: &'a [Exposure], profiles: &Profiles) -> Option<(&'a Ex
 #[must_use]
 pub fn drain_behind(exposure: &Exposure, profiles: &Profiles) -> ExposureDrain {
     let of_policy = |policy: &str| format!("drainProfiles of {policy}");
-    let ExposureDrain { seconds, mut reason, source, origin } = match (&exposure.delay, profiles.find(exposure)) {
+    let found = profiles.find(exposure);
+    let ExposureDrain { seconds, mut reason, source, origin } = match (&exposure.delay, found) {
         (Some(delay), _) => after_delay(delay, exposure.profile),
         (None, Some((policy, DrainProfile { seconds, measured: Some(measured), .. }))) => {
             let (reason, source) = (measured_text(measured), of_policy(policy));

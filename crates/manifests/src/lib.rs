@@ -197,7 +197,7 @@ impl Manifests {
                         warnings.push(format!("{location}: {} cannot be read and is skipped: {error}", object.title()));
                     }
                     ObjectProblem::UnknownExposure(exposure) => warnings.push(format!(
-                        "{location}: {}: spec.drainProfiles: exposure {exposure:?} is no built-in profile and has no effect: use a name of `adieu profiles`, or a class such as IngressClass/nginx",
+                        "{location}: {}: spec.drainProfiles: exposure {exposure:?} isn't a built-in profile and has no effect: use a name of `adieu profiles`, or a class such as IngressClass/nginx",
                         object.title()
                     )),
                     ObjectProblem::Redefined => warnings.push(format!(

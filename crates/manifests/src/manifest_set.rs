@@ -118,7 +118,9 @@ impl ManifestSet {
             decoded(policy).map(|policy| put(policies, policy, |a, b| a.spec == b.spec))
         };
         match redefined {
-            Ok(redefined) => redefined.then_some(ObjectProblem::Redefined).into_iter().chain(unknown).collect(),
+            Ok(redefined) => {
+                redefined.then_some(ObjectProblem::Redefined).into_iter().chain(unknown).collect()
+            }
             Err(error) => vec![ObjectProblem::Unreadable(error)],
         }
     }

@@ -70,11 +70,12 @@ pub(super) fn ranked<'a, P: AnyPolicy + 'a>(
 }
 
 /// The drain profiles of the cluster policies of a namespace, each with its policy: those of the policy that wins first.
-pub fn drain_profiles<'a>(
-    cluster_policies: &'a [Arc<ClusterGracefulPolicy>],
-) -> impl Iterator<Item = (Source, &'a [DrainProfile])> {
+pub fn drain_profiles(
+    cluster_policies: &[Arc<ClusterGracefulPolicy>],
+) -> impl Iterator<Item = (Source, &[DrainProfile])> {
     let with_profiles = cluster_policies.iter().filter(|policy| policy.spec.drain_profiles.is_some());
     let (first, others) = ranked(with_profiles);
-    let profiles = |policy: &'a ClusterGracefulPolicy| policy.spec.drain_profiles.as_deref();
-    first.into_iter().chain(others).map(move |policy| (policy.source(), profiles(policy).unwrap_or_default()))
+    first.into_iter().chain(others).map(|policy| {
+        (policy.source(), policy.spec.drain_profiles.as_deref().unwrap_or_default())
+    })
 }
