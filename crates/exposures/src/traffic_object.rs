@@ -1,6 +1,6 @@
 //! Objects that lead requests to Services, without the fields that aren't used.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use adieu_core::plan::string_map;
 use serde_json::Value;
@@ -93,6 +93,16 @@ impl TrafficObject {
         })
     }
 
+    /// The objects of manifests, and those of a cluster that they don't replace.
+    #[must_use]
+    pub fn merged(cluster: &[Arc<Self>], manifests: &[Arc<Self>]) -> Arc<[Arc<Self>]> {
+        let is_replaced = |object: &Self| {
+            manifests.iter().any(|new| new.name == object.name && new.kind.group == object.kind.group)
+        };
+        let kept = cluster.iter().filter(|object| !is_replaced(object));
+        manifests.iter().chain(kept).cloned().collect()
+    }
+
     /// The value of an annotation that a load balancer reads.
     pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str)
@@ -108,4 +118,24 @@ impl TrafficObject {
 fn of_binding(protocol: Option<&str>, labels: &BTreeMap<String, String>) -> &'static Way {
     let is_application = matches!(protocol, Some("HTTP" | "HTTPS")) || labels.contains_key(MADE_FOR_INGRESS);
     if is_application { &ALB_OF_PODS } else { &NLB_OF_PODS }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn objects_of_manifests_replace_those_of_the_cluster() {
+        let ingress = |name: &str, class: &str| {
+            let object = json!({"metadata": {"name": name}, "spec": {"ingressClassName": class}});
+            Arc::new(TrafficObject::read("networking.k8s.io", "Ingress", "shop", &object).unwrap())
+        };
+        let cluster = [ingress("web", "nginx"), ingress("api", "nginx")];
+        let merged = TrafficObject::merged(&cluster, &[ingress("web", "alb"), ingress("new", "alb")]);
+        let found = merged.iter().map(|object| (&*object.name.name, object.class.as_deref()));
+        let found: Vec<_> = found.collect();
+        assert_eq!(found, [("web", Some("alb")), ("new", Some("alb")), ("api", Some("nginx"))]);
+    }
 }

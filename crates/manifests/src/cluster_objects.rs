@@ -48,7 +48,7 @@ impl ClusterObjects {
             policies: merged(&self.policies, set.policies_in(namespace)),
             cluster_policies,
             services: merged(&self.services, set.services_in(namespace)),
-            // Those of the cluster are unknown, so an automatic drain that was injected is kept.
+            // The caller adds them.
             exposures: None,
             native_sleep: self.native_sleep,
             injection_enabled: self.labels.is_none() || is_enabled(&labels),

@@ -8,15 +8,15 @@ Shows what applying manifests would change in what adieu injects: drain, preStop
 topology spread of each Deployment, StatefulSet and DaemonSet in the input, and whether its pods are replaced. Nothing \
 is changed, and adieu need not be installed.
 
-Each workload is compared with the one in the cluster, with the cluster's policies, Services and namespace labels. Those in \
-the input win, as they do once they are applied. Workloads that are not in the input are not compared, although a policy \
+Each workload is compared with the one in the cluster, with the cluster's policies, Services, namespace labels, and objects \
+such as Ingresses that lead to these Services. Those in the input win, as they do once they are applied. Workloads that are not in the input are not compared, although a policy \
 in the input may apply to them.
 
 A value that you remove from a manifest counts as removed if kubectl apply recorded it (client-side apply). With \
 server-side apply, only the removal of adieu.dev/graceful is noticed.
 
 You need the right to get the workloads. Without the right to list policies and Services, and to get Namespaces, there \
-are warnings.
+are warnings. Kinds such as HTTPRoute that you may not list are skipped, and a warning names them.
 
 Examples:
 

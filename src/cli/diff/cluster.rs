@@ -1,5 +1,8 @@
 //! Compares the workloads of manifests with those of a cluster.
 
+use std::sync::Arc;
+
+use adieu_exposures::{NamespaceExposures, TrafficObject};
 use anyhow::{Context as _, bail};
 use kube::{Client, ResourceExt as _, core::DynamicObject};
 
@@ -9,6 +12,7 @@ use crate::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},
         live_object::get_workload,
         manifests::{self, escaped, warn},
+        traffic_objects::TrafficObjects,
     },
     manifests::{FoundObject, ManifestSet, applied},
     plan::{InjectionDiff, Kind, ManagementState, NamespaceContext, Workload, injection_diff},
@@ -35,12 +39,30 @@ impl Contexts {
         for warning in warnings {
             warn(&warning);
         }
+        let before = cluster.namespace_context(namespace);
+        let after = cluster.objects(namespace).with_manifests(set, namespace);
+        let objects = traffic_objects(client, namespace, &after).await;
+        let merged = TrafficObject::merged(&objects, &set.traffic_objects());
         Self {
             namespace: namespace.to_owned(),
-            before: cluster.namespace_context(namespace),
-            after: cluster.objects(namespace).with_manifests(set, namespace),
+            before: NamespaceExposures::added_to(before, namespace, objects),
+            after: NamespaceExposures::added_to(after, namespace, merged),
         }
     }
+}
+
+/// The objects of the cluster that may lead requests to the Services of a namespace. Without a Service there are none.
+async fn traffic_objects(
+    client: &Client,
+    namespace: &str,
+    context: &NamespaceContext,
+) -> Arc<[Arc<TrafficObject>]> {
+    if context.services.is_empty() {
+        return Arc::default();
+    }
+    let found = TrafficObjects::read(client, namespace).await;
+    found.report_skipped();
+    Arc::from(found.objects)
 }
 
 /// # Errors
