@@ -83,6 +83,7 @@ fn find<'a, T: Resource>(objects: &'a [Arc<T>], other: &T) -> Option<&'a Arc<T>>
 
 #[cfg(test)]
 mod tests {
+    use adieu_core::api::DrainSeconds;
     use serde_json::{Value, json};
 
     use super::*;
@@ -120,7 +121,7 @@ mod tests {
         let context = cluster.with_manifests(&mut set(&[policy("a", 3), policy("c", 4)]), "shop");
         let mut drains: Vec<_> = context.policies.iter().map(|policy| policy.spec.drain_seconds).collect();
         drains.sort_unstable();
-        assert_eq!(drains, [Some(2.into()), Some(3.into()), Some(4.into())]);
+        assert_eq!(drains, [2, 3, 4].map(|seconds| Some(DrainSeconds::Seconds(seconds))));
         let is_a = |policy: &&Arc<GracefulPolicy>| policy.metadata.name.as_deref() == Some("a");
         assert!(context.policies.iter().find(is_a).unwrap().metadata.creation_timestamp.is_some());
         assert_eq!(cluster.with_manifests(&mut set(&[policy("a", 3)]), "bank").policies.len(), 2);

@@ -25,7 +25,7 @@ fn every_annotation_is_parsed() {
         ("adieu.example/else", "x"),
     ]));
     let settings = GracefulPolicySpec {
-        drain_seconds: Some(0.into()),
+        drain_seconds: Some(DrainSeconds::Seconds(0)),
         shutdown_timeout_seconds: Some(86_400),
         margin_seconds: Some(7),
         pre_stop: Some(PreStop { method: Some(PreStopMethod::HttpGet), ..PreStop::default() }),

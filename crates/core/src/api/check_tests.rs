@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::api::GracefulPolicy;
+use crate::api::{DrainSeconds, GracefulPolicy};
 
 fn policy(spec: &Value) -> Value {
     json!({
@@ -354,7 +354,7 @@ fn unreadable_condition_hides_no_policy() {
     let policy: GracefulPolicy = serde_json::from_value(policy).unwrap();
     let types: Vec<_> =
         policy.status.iter().flat_map(|status| &status.conditions).map(|c| c.type_.as_str()).collect();
-    assert_eq!((policy.spec.drain_seconds, types), (Some(7.into()), vec!["Blocked"]));
+    assert_eq!((policy.spec.drain_seconds, types), (Some(DrainSeconds::Seconds(7)), vec!["Blocked"]));
 }
 
 #[test]
