@@ -79,3 +79,27 @@ pub fn drain_profiles(
         (policy.source(), policy.spec.drain_profiles.as_deref().unwrap_or_default())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn drain_profiles_are_in_the_order_of_their_policies() {
+        let policy = |name: &str, spec: Value| {
+            Arc::new(ClusterGracefulPolicy::new(name, serde_json::from_value(spec).unwrap()))
+        };
+        let profile = |seconds: i64| json!([{"exposure": "cluster-ip", "seconds": seconds}]);
+        let policies = [
+            policy("b", json!({"drainProfiles": profile(20)})),
+            policy("a", json!({"drainProfiles": profile(30)})),
+            policy("none", json!({"drainSeconds": 5, "priority": 9})),
+            policy("first", json!({"drainProfiles": profile(40), "priority": 1})),
+        ];
+        let found = drain_profiles(&policies).map(|(policy, profiles)| (policy, profiles[0].seconds));
+        let by = |name: &str| Source::ClusterPolicy(name.to_owned());
+        assert_eq!(found.collect::<Vec<_>>(), [(by("first"), 40), (by("a"), 30), (by("b"), 20)]);
+    }
+}

@@ -359,6 +359,23 @@ fn policies_of_a_resolution_opt_in_or_set_a_value() {
 }
 
 #[test]
+fn the_effective_drain_of_a_policy_is_auto_unless_a_number_is_set() {
+    let number = json!({"drainSeconds": 20});
+    for (own, defaults, drain, seconds) in [
+        (json!({}), json!({}), json!("Auto"), defaults::DRAIN_SECONDS),
+        (json!({}), number.clone(), json!(20), 20),
+        (json!({"drainSeconds": "Auto"}), number.clone(), json!("Auto"), defaults::DRAIN_SECONDS),
+        (number.clone(), json!({"drainSeconds": "Auto"}), json!(20), 20),
+    ] {
+        let context = context(&[], &[cluster_policy("defaults", defaults.clone())]);
+        let own: GracefulPolicySpec = serde_json::from_value(own).unwrap();
+        let found = effective(&own, &context);
+        assert_eq!((json!(found.drain), found.drain_seconds), (drain, seconds), "{own:?}, {defaults}");
+        assert_eq!(found.grace_period_seconds, seconds + 30 + 5);
+    }
+}
+
+#[test]
 fn many_unknown_keys_share_a_warning() {
     for (count, warnings) in [(7, 7), (8, 8), (9, 9), (50, 9)] {
         let keys: Vec<_> = (0..count).map(|number| format!("unknown-{number}")).collect();
