@@ -9,6 +9,8 @@ pub struct Kind {
     pub group: &'static str,
     /// Its name.
     pub kind: &'static str,
+    /// Its resource with the group, as its `CustomResourceDefinition` is named: `httproutes.gateway.networking.k8s.io`.
+    pub resource: &'static str,
     pub(crate) role: Role,
     /// The paths of references to Services, or of a class to its parameters.
     pub(crate) backends: &'static [&'static str],
@@ -51,6 +53,7 @@ pub(crate) enum Role {
 const NONE: Kind = Kind {
     group: "",
     kind: "",
+    resource: "",
     role: Role::Settings,
     backends: &[],
     parents: "",
@@ -59,10 +62,11 @@ const NONE: Kind = Kind {
     delay: "",
 };
 
-const fn route(kind: &'static str) -> Kind {
+const fn route(kind: &'static str, resource: &'static str) -> Kind {
     Kind {
         group: "gateway.networking.k8s.io",
         kind,
+        resource,
         role: Role::Route,
         backends: &["spec.rules[].backendRefs[]"],
         parents: "spec.parentRefs[]",
@@ -70,14 +74,22 @@ const fn route(kind: &'static str) -> Kind {
     }
 }
 
-const fn ingress_route(group: &'static str, kind: &'static str) -> Kind {
-    Kind { group, kind, role: Role::Proxied(&TRAEFIK_PROXY), backends: &["spec.routes[].services[]"], ..NONE }
+const fn ingress_route(group: &'static str, kind: &'static str, resource: &'static str) -> Kind {
+    Kind {
+        group,
+        kind,
+        resource,
+        role: Role::Proxied(&TRAEFIK_PROXY),
+        backends: &["spec.routes[].services[]"],
+        ..NONE
+    }
 }
 
-const fn traefik_service(group: &'static str) -> Kind {
+const fn traefik_service(group: &'static str, resource: &'static str) -> Kind {
     Kind {
         group,
         kind: "TraefikService",
+        resource,
         role: Role::Intermediate,
         backends: &["spec.weighted.services[]", "spec.mirroring", "spec.mirroring.mirrors[]"],
         ..NONE
@@ -89,6 +101,7 @@ pub static KINDS: &[Kind] = &[
     Kind {
         group: "networking.k8s.io",
         kind: "Ingress",
+        resource: "ingresses.networking.k8s.io",
         role: Role::Ingress,
         backends: &["spec.defaultBackend.service", "spec.rules[].http.paths[].backend.service"],
         class: "spec.ingressClassName",
@@ -97,19 +110,21 @@ pub static KINDS: &[Kind] = &[
     Kind {
         group: "networking.k8s.io",
         kind: "IngressClass",
+        resource: "ingressclasses.networking.k8s.io",
         role: Role::IngressClass,
         backends: &["spec.parameters"],
         class: "spec.controller",
         ..NONE
     },
-    route("HTTPRoute"),
-    route("GRPCRoute"),
-    route("TLSRoute"),
-    route("TCPRoute"),
-    route("UDPRoute"),
+    route("HTTPRoute", "httproutes.gateway.networking.k8s.io"),
+    route("GRPCRoute", "grpcroutes.gateway.networking.k8s.io"),
+    route("TLSRoute", "tlsroutes.gateway.networking.k8s.io"),
+    route("TCPRoute", "tcproutes.gateway.networking.k8s.io"),
+    route("UDPRoute", "udproutes.gateway.networking.k8s.io"),
     Kind {
         group: "gateway.networking.k8s.io",
         kind: "Gateway",
+        resource: "gateways.gateway.networking.k8s.io",
         role: Role::Gateway,
         class: "spec.gatewayClassName",
         ..NONE
@@ -117,6 +132,7 @@ pub static KINDS: &[Kind] = &[
     Kind {
         group: "gateway.networking.k8s.io",
         kind: "GatewayClass",
+        resource: "gatewayclasses.gateway.networking.k8s.io",
         role: Role::GatewayClass,
         class: "spec.controllerName",
         ..NONE
@@ -124,6 +140,7 @@ pub static KINDS: &[Kind] = &[
     Kind {
         group: "networking.istio.io",
         kind: "VirtualService",
+        resource: "virtualservices.networking.istio.io",
         role: Role::Proxied(&ENVOY_PROXY),
         backends: &[
             "spec.http[].route[].destination.host",
@@ -135,21 +152,23 @@ pub static KINDS: &[Kind] = &[
     Kind {
         group: "projectcontour.io",
         kind: "HTTPProxy",
+        resource: "httpproxies.projectcontour.io",
         role: Role::Proxied(&ENVOY_PROXY),
         backends: &["spec.routes[].services[]", "spec.tcpproxy.services[]"],
         ..NONE
     },
-    ingress_route("traefik.io", "IngressRoute"),
-    ingress_route("traefik.io", "IngressRouteTCP"),
-    ingress_route("traefik.io", "IngressRouteUDP"),
-    traefik_service("traefik.io"),
-    ingress_route("traefik.containo.us", "IngressRoute"),
-    ingress_route("traefik.containo.us", "IngressRouteTCP"),
-    ingress_route("traefik.containo.us", "IngressRouteUDP"),
-    traefik_service("traefik.containo.us"),
+    ingress_route("traefik.io", "IngressRoute", "ingressroutes.traefik.io"),
+    ingress_route("traefik.io", "IngressRouteTCP", "ingressroutetcps.traefik.io"),
+    ingress_route("traefik.io", "IngressRouteUDP", "ingressrouteudps.traefik.io"),
+    traefik_service("traefik.io", "traefikservices.traefik.io"),
+    ingress_route("traefik.containo.us", "IngressRoute", "ingressroutes.traefik.containo.us"),
+    ingress_route("traefik.containo.us", "IngressRouteTCP", "ingressroutetcps.traefik.containo.us"),
+    ingress_route("traefik.containo.us", "IngressRouteUDP", "ingressrouteudps.traefik.containo.us"),
+    traefik_service("traefik.containo.us", "traefikservices.traefik.containo.us"),
     Kind {
         group: "elbv2.k8s.aws",
         kind: "TargetGroupBinding",
+        resource: "targetgroupbindings.elbv2.k8s.aws",
         role: Role::Binding,
         backends: &["spec.serviceRef"],
         class: "spec.targetGroupProtocol",
@@ -166,6 +185,7 @@ pub static KINDS: &[Kind] = &[
     Kind {
         group: "gateway.k8s.aws",
         kind: "TargetGroupConfiguration",
+        resource: "targetgroupconfigurations.gateway.k8s.aws",
         backends: &["spec.targetReference"],
         targets: "spec.defaultConfiguration.targetType",
         delay: "spec.defaultConfiguration.targetGroupAttributes[]",
@@ -174,12 +194,14 @@ pub static KINDS: &[Kind] = &[
     Kind {
         group: "cloud.google.com",
         kind: "BackendConfig",
+        resource: "backendconfigs.cloud.google.com",
         delay: "spec.connectionDraining.drainingTimeoutSec",
         ..NONE
     },
     Kind {
         group: "networking.gke.io",
         kind: "GCPBackendPolicy",
+        resource: "gcpbackendpolicies.networking.gke.io",
         backends: &["spec.targetRef"],
         delay: "spec.default.connectionDraining.drainingTimeoutSec",
         ..NONE
@@ -191,5 +213,25 @@ impl Kind {
     #[must_use]
     pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
         KINDS.iter().find(|known| known.group == group && known.kind == kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_resource_of_its_group() {
+        let resources: BTreeSet<_> = KINDS.iter().map(|kind| kind.resource).collect();
+        assert_eq!(resources.len(), KINDS.len());
+        for Kind { group, kind, resource, .. } in KINDS {
+            let (name, of_group) = resource.split_once('.').unwrap();
+            assert_eq!(of_group, *group, "{resource}");
+            let stem = kind.to_lowercase();
+            let stem = stem.strip_suffix('y').unwrap_or(&stem);
+            assert!(name.starts_with(stem), "{resource}: {kind}");
+        }
     }
 }

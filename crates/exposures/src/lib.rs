@@ -1,7 +1,8 @@
 //! The ways in which requests reach pods, and the drain that follows.
 //!
 //! An [`Exposure`] is one such way: a Service, an Ingress, a route of a Gateway, a load balancer of a cloud.
-//! [`exposures_of`] finds those of a workload's pods, from its Services and from the [`TrafficObject`]s that refer to them.
+//! [`exposures_of`] finds those of a workload's pods, from its Services and from the [`TrafficObject`]s that refer to them,
+//! which a [`TrafficIndex`] finds among those of a cluster.
 //! Each has a [`BuiltInProfile`] with the seconds that it needs, [`drain_behind`] explains them, and [`drain_of`] takes the
 //! longest. [`NamespaceExposures`] is what the plan asks for the drain of pods.
 //!
@@ -23,6 +24,7 @@ mod object_name;
 mod path;
 mod profiles;
 mod service;
+mod traffic_index;
 mod traffic_object;
 mod ways;
 
@@ -37,4 +39,5 @@ pub use kinds::{KINDS, Kind};
 pub use namespace_exposures::NamespaceExposures;
 pub use object_name::ObjectName;
 pub use profiles::{AWS_INSTANCE, BUILT_IN, BuiltInProfile, CLUSTER_DNS_TTL, HEADLESS};
+pub use traffic_index::{AffectedService, TrafficIndex};
 pub use traffic_object::TrafficObject;
