@@ -16,8 +16,9 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     dynamic_resource::dynamic_resource,
     memory_estimate::{cached_size, parsed_size},
-    slim::{METADATA_LIMIT, Metadata, Parts, Watched},
+    slim::{METADATA_LIMIT, Metadata, Parts},
     unusable_objects::UnusableReason,
+    watched::Watched,
 };
 use crate::{
     api::{FIELD_MANAGER, annotations::is_own},

@@ -30,13 +30,15 @@ const CONCURRENT_ANSWERS: usize = 4;
 /// Held while an answer with a single object is read and decoded.
 static ANSWERS: Semaphore = Semaphore::const_new(CONCURRENT_ANSWERS);
 
-/// Which objects are listed: a field selector and a label selector.
+/// Which objects are listed, by a field selector and a label selector, and what of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Selectors<'a> {
     /// The field selector.
     pub fields: Option<&'a str>,
     /// The label selector.
     pub labels: Option<&'a str>,
+    /// Whether only their metadata is listed.
+    pub is_metadata: bool,
 }
 
 /// Calls `each` with the text of every object of a list, one at a time; empty if it is longer than an object of etcd can
@@ -149,7 +151,13 @@ impl Page {
             continue_token: self.after.clone(),
             ..ListParams::default()
         };
-        Objects::request(client, kube::core::Request::new(path).list(&parameters), JsonLayout::List).await
+        let request = kube::core::Request::new(path);
+        let request = if selectors.is_metadata {
+            request.list_metadata(&parameters)
+        } else {
+            request.list(&parameters)
+        };
+        Objects::request(client, request, JsonLayout::List).await
     }
 
     pub(super) fn next(&self, objects: &Objects) -> Result<Next, Error> {

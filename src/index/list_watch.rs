@@ -18,9 +18,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     list::{Next, Objects, Page, Selectors},
     object_quota::KindQuota,
-    slim::{Watched, identity, reference},
+    slim::{identity, reference},
     split::{JsonLayout, OBJECT_LIMIT, Text},
     unusable_objects::{UnusableObjects, UnusableReason},
+    watched::Watched,
 };
 use crate::runtime::client::WATCH_SILENCE;
 
@@ -77,7 +78,7 @@ impl<K: Watched> ListWatch<K> {
     async fn step(&self, state: State) -> Step<K> {
         match state {
             State::Start => {
-                self.unusable.list_begins(self.kind);
+                self.unusable.list_begins(self.counted_as());
                 self.quota.list_begins();
                 (Some(Ok(Event::Init)), State::Page(Page::default()))
             }
@@ -138,7 +139,7 @@ impl<K: Watched> ListWatch<K> {
                     (Some(Err(watcher::Error::NoResourceVersion)), State::Start)
                 }
                 Ok(Next::Complete(version)) => {
-                    self.unusable.list_ends(self.kind);
+                    self.unusable.list_ends(self.counted_as());
                     self.quota.list_ends();
                     (Some(Ok(Event::InitDone)), State::Synced(version))
                 }
@@ -155,7 +156,12 @@ impl<K: Watched> ListWatch<K> {
             bookmarks: true,
             ..WatchParams::default()
         };
-        let request = kube::core::Request::new(&self.path).watch(&parameters, version);
+        let request = kube::core::Request::new(&self.path);
+        let request = if K::IS_METADATA {
+            request.watch_metadata(&parameters, version)
+        } else {
+            request.watch(&parameters, version)
+        };
         Objects::request(&self.client, request, JsonLayout::Events).await
     }
 
@@ -177,7 +183,8 @@ impl<K: Watched> ListWatch<K> {
         let event = match event.kind {
             "BOOKMARK" => None,
             "DELETED" => {
-                self.unusable.remove(self.kind, metadata.namespace.as_deref(), metadata.name.as_deref());
+                let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+                self.unusable.remove(self.counted_as(), namespace, name);
                 self.quota.release(&metadata);
                 Some(Event::Delete(K::of_metadata(metadata)))
             }
@@ -191,22 +198,32 @@ impl<K: Watched> ListWatch<K> {
             return self.decoded(bytes, identity(bytes));
         }
         let reason = UnusableReason::too_large("an object", text.length(), OBJECT_LIMIT);
-        self.unusable.add(self.kind, reference(&self.api_version, self.kind, &ObjectMeta::default()), reason);
+        self.add_unusable(&ObjectMeta::default(), reason);
         None
     }
 
     fn selectors(&self) -> Selectors<'_> {
-        Selectors { fields: self.fields.as_deref(), labels: None }
+        Selectors { fields: self.fields.as_deref(), labels: None, is_metadata: K::IS_METADATA }
+    }
+
+    /// The name under which unusable objects are counted.
+    fn counted_as(&self) -> &'static str {
+        K::counted_as(&self.api_version, self.kind)
+    }
+
+    fn add_unusable(&self, metadata: &ObjectMeta, reason: UnusableReason) {
+        let object = reference(&self.api_version, self.kind, metadata);
+        self.unusable.add(self.counted_as(), object, reason);
     }
 
     /// Whether objects that were rejected, or aren't known by name, may be used after a new list.
     fn should_relist(&self, since: Instant) -> bool {
         since.elapsed() >= MIN_LIST_INTERVAL
-            && (self.quota.should_relist() || self.unusable.should_relist(self.kind))
+            && (self.quota.should_relist() || self.unusable.should_relist(self.counted_as()))
     }
 
     fn decoded(&self, text: &[u8], metadata: ObjectMeta) -> Option<K> {
-        let decode = || match K::decode(text)? {
+        let decode = || match K::decode_as(&self.api_version, self.kind, text)? {
             object if object.is_relevant() => self.keep(&metadata, (self.reuse)(object)).map(Some),
             _ => Ok(None),
         };
@@ -219,10 +236,11 @@ impl<K: Watched> ListWatch<K> {
             Err(reason) => Some(reason.clone()),
         };
         match unusable {
-            Some(reason) => {
-                self.unusable.add(self.kind, reference(&self.api_version, self.kind, &metadata), reason);
+            Some(reason) => self.add_unusable(&metadata, reason),
+            None => {
+                let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+                self.unusable.remove(self.counted_as(), namespace, name);
             }
-            None => self.unusable.remove(self.kind, metadata.namespace.as_deref(), metadata.name.as_deref()),
         }
         kept.ok().flatten()
     }

@@ -25,6 +25,7 @@ mod slim;
 mod split;
 pub mod terminating_pods;
 pub mod unusable_objects;
+mod watched;
 mod workload_index;
 pub mod workloads;
 

@@ -70,9 +70,10 @@ pub(super) fn generation<K: Resource>(object: &K) -> Option<u64> {
     object.meta().generation.map(|generation| hash_of(&generation))
 }
 
-/// A hash of the spec: a Service has no generation.
-pub(super) fn service_spec(service: &Service) -> Option<u64> {
-    serde_json::to_string(&service.spec).ok().map(|spec| hash_of(&spec))
+/// A hash of the spec and of the annotations of load balancers: a Service has no generation.
+pub(super) fn service_fields(service: &Service) -> Option<u64> {
+    let fields = (&service.metadata.annotations, &service.spec);
+    serde_json::to_string(&fields).ok().map(|fields| hash_of(&fields))
 }
 
 /// The generation of a `PodDisruptionBudget` that isn't adieu's, or that may select pods of another one, which may have

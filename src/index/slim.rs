@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
+use adieu_exposures::is_service_annotation;
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, ObjectReference, Service},
@@ -20,6 +21,7 @@ use super::{
     managers::{Managers, OwnFields},
     memory_estimate::cached_size,
     unusable_objects::UnusableReason,
+    watched::Watched,
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, annotations},
@@ -35,45 +37,6 @@ const SPEC_LIMIT: usize = 16 << 10;
 const POLICY_LIMIT: usize = 64 << 10;
 /// The maximum size of a policy's status, more than the CRDs allow: the next leader reads the failed rollouts from it.
 const STATUS_LIMIT: usize = 128 << 10;
-
-/// A watched object.
-pub(super) trait Watched: Clone + Send + Sync + Sized + 'static {
-    /// Its kind, as a label of metrics; `Workload` for all workloads.
-    const KIND: &'static str;
-
-    /// The memory that objects of the kind may take in every namespace, in bytes, whatever others have.
-    const FLOOR: usize;
-
-    /// How many objects of the kind are read in a namespace: each workload is compared with all of them.
-    const MAX_IN_NAMESPACE: usize = usize::MAX;
-
-    /// Whether objects are kept, and take a part of the quota.
-    const IS_CACHED: bool = true;
-
-    /// Decodes an object.
-    fn decode(text: &[u8]) -> Result<Self, UnusableReason>;
-
-    /// An object with metadata only.
-    fn of_metadata(metadata: ObjectMeta) -> Self;
-
-    /// The approximate memory that it takes in a cache, in bytes.
-    fn cached_size(&self) -> usize;
-
-    /// Whether it is of use. If not, it is dropped, and takes no part of the quota.
-    fn is_relevant(&self) -> bool {
-        true
-    }
-
-    /// A stub that takes less memory, if the kind has one.
-    fn stub(&self, _too_large: &str) -> Option<Self> {
-        None
-    }
-
-    /// Why it is a stub, if so.
-    fn too_large(&self) -> Option<&str> {
-        None
-    }
-}
 
 /// The parts of an object, as text.
 #[derive(Deserialize)]
@@ -288,10 +251,16 @@ impl Watched for Service {
     const FLOOR: usize = 512 << 10;
     const MAX_IN_NAMESPACE: usize = 5000;
 
-    /// The spec, which readiness probes depend on.
+    /// The spec, on which readiness probes depend, and the annotations of load balancers.
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         let parts = Parts::of(text)?;
-        let metadata = Metadata::of(parts.metadata)?.bare();
+        let metadata = Metadata::of(parts.metadata)?;
+        let mut annotations = metadata.annotations()?;
+        if let Some(annotations) = &mut annotations {
+            annotations.retain(|key, _| is_service_annotation(key));
+        }
+        let annotations = annotations.filter(|annotations| !annotations.is_empty());
+        let metadata = ObjectMeta { annotations, ..metadata.bare() };
         Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
     }
 

@@ -18,8 +18,8 @@ use serde::Deserialize;
 use super::{
     list_watch::{ListWatch, list_watch},
     object_quota::Quota,
-    slim::Watched,
     unusable_objects::{UnusableObjects, UnusableReason},
+    watched::Watched,
 };
 use crate::api::limits;
 

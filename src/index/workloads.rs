@@ -24,8 +24,8 @@ use super::{
     list_watch::{ListWatch, list_watch},
     object_quota::Quota,
     replicas::Replicas,
-    slim::Watched as _,
     unusable_objects::UnusableObjects,
+    watched::Watched as _,
 };
 use crate::{keys::WorkloadKey, plan::Kind};
 

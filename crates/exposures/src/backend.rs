@@ -6,16 +6,23 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
 use crate::{
+    controllers::AWS_LOAD_BALANCER,
     delay::Delay,
     exposure::Exposure,
     kinds::Role,
     object_name::ObjectName,
     profiles::AWS_INSTANCE,
     traffic_object::TrafficObject,
-    ways::{BACKEND_CONFIG, Classified, NETWORK_ENDPOINT_GROUPS, Targets, Way},
+    ways::{BACKEND_CONFIG, BY_HINT, Classified, NETWORK_ENDPOINT_GROUPS, Targets, Way},
 };
 
 static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
+
+/// Whether the exposures of a Service depend on its annotation with this key.
+#[must_use]
+pub fn is_service_annotation(key: &str) -> bool {
+    key.starts_with(AWS_LOAD_BALANCER) || BY_HINT.iter().any(|way| way.reads(key) || way.has_hint(key))
+}
 
 /// A Service, with the objects that refer to it.
 #[derive(Debug)]

@@ -75,6 +75,8 @@ enum Sign {
     Prefix(&'static str),
 }
 
+/// How annotations of Services for load balancers of AWS begin.
+pub(crate) const AWS_LOAD_BALANCER: &str = "service.beta.kubernetes.io/aws-load-balancer-";
 const AWS_TYPE: &str = "service.beta.kubernetes.io/aws-load-balancer-type";
 
 /// The first sign decides.
@@ -85,7 +87,7 @@ static LOAD_BALANCERS: &[(Sign, &Way)] = &[
     (Sign::Annotation(AWS_TYPE, "external"), &NLB),
     (Sign::Annotation(AWS_TYPE, "nlb"), &NLB),
     (Sign::Prefix("service.beta.kubernetes.io/aws-load-balancer-nlb-target-type"), &NLB),
-    (Sign::Prefix("service.beta.kubernetes.io/aws-load-balancer-"), &CLASSIC),
+    (Sign::Prefix(AWS_LOAD_BALANCER), &CLASSIC),
 ];
 
 /// The way of a Service's load balancer.

@@ -28,6 +28,7 @@ mod traffic_index;
 mod traffic_object;
 mod ways;
 
+pub use backend::is_service_annotation;
 pub use delay::Delay;
 pub use drain::{
     DEREGISTRATION_SECONDS, Drain, ExposureDrain, Profiles, drain_behind, drain_of, is_known_exposure,

@@ -28,7 +28,8 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    fn has_hint(&self, key: &str) -> bool {
+    /// Whether an annotation with this key shows it.
+    pub(crate) fn has_hint(&self, key: &str) -> bool {
         self.hints.iter().any(|hint| key.starts_with(*hint))
     }
 

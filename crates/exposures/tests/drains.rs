@@ -3,7 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -11,7 +11,10 @@ use std::{
 };
 
 use adieu_core::plan::string_map;
-use adieu_exposures::{BUILT_IN, Drain, Exposure, Pods, Profiles, TrafficObject, drain_of, exposures_of};
+use adieu_exposures::{
+    BUILT_IN, Drain, Exposure, Pods, Profiles, TrafficIndex, TrafficObject, drain_of, exposures_of,
+    is_service_annotation,
+};
 use k8s_openapi::api::core::v1::Service;
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -63,44 +66,80 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-/// The exposures of a Deployment of a fixture.
-fn exposures(fixture: &str, deployment: &str) -> Vec<Exposure> {
-    let text = fs::read_to_string(folder().join(format!("{fixture}.yaml"))).unwrap();
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-    let mut pods = None;
-    let mut services: BTreeMap<String, Vec<Service>> = BTreeMap::new();
-    let mut objects = Vec::new();
-    for object in &documents {
-        let api_version = object["apiVersion"].as_str().unwrap();
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
-        match (group, object["kind"].as_str().unwrap()) {
-            ("apps", "Deployment") if object["metadata"]["name"] == deployment => {
-                pods = Some((namespace, string_map(&object["spec"]["template"]["metadata"]["labels"])));
-            }
-            ("", "Service") => {
-                services.entry(namespace).or_default().push(Service::deserialize(object).unwrap());
-            }
-            (group, kind) => {
-                objects.extend(TrafficObject::read(group, kind, &namespace, object).map(Arc::new));
+/// The pods of a Deployment of a fixture, with the Services of their namespace and all other objects.
+struct Fixture {
+    namespace: String,
+    labels: BTreeMap<String, String>,
+    services: Vec<Service>,
+    objects: Vec<Arc<TrafficObject>>,
+}
+
+impl Fixture {
+    fn read(fixture: &str, deployment: &str) -> Self {
+        let text = fs::read_to_string(folder().join(format!("{fixture}.yaml"))).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let mut pods = None;
+        let mut services: BTreeMap<String, Vec<Service>> = BTreeMap::new();
+        let mut objects = Vec::new();
+        for object in &documents {
+            let api_version = object["apiVersion"].as_str().unwrap();
+            let group = api_version.split_once('/').map_or("", |(group, _)| group);
+            let kind = object["kind"].as_str().unwrap();
+            let default = if kind.ends_with("Class") { "" } else { "default" };
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or(default).to_owned();
+            match (group, kind) {
+                ("apps", "Deployment") if object["metadata"]["name"] == deployment => {
+                    pods = Some((namespace, string_map(&object["spec"]["template"]["metadata"]["labels"])));
+                }
+                ("", "Service") => {
+                    services.entry(namespace).or_default().push(Service::deserialize(object).unwrap());
+                }
+                (group, kind) => {
+                    objects.extend(TrafficObject::read(group, kind, &namespace, object).map(Arc::new));
+                }
             }
         }
+        let (namespace, labels) = pods.unwrap_or_else(|| panic!("{fixture}: {deployment} is missing"));
+        let services = services.remove(&namespace).unwrap_or_default();
+        Self { namespace, labels, services, objects }
     }
-    let (namespace, labels) = pods.unwrap_or_else(|| panic!("{fixture}: {deployment} is missing"));
-    let pods = Pods { namespace: &namespace, labels: &labels };
-    let services = services.get(&namespace).into_iter().flatten();
-    exposures_of(pods, services, &objects)
+
+    /// The exposures of the pods, with these of the objects.
+    fn exposures(&self, objects: &[Arc<TrafficObject>]) -> Vec<Exposure> {
+        let pods = Pods { namespace: &self.namespace, labels: &self.labels };
+        exposures_of(pods, &self.services, objects)
+    }
 }
 
 #[test]
 fn recorded_objects_have_the_drains_of_their_sources() {
     for (fixture, deployment, profiles, seconds, reason) in DRAINS {
-        let exposures = exposures(fixture, deployment);
+        let pods = Fixture::read(fixture, deployment);
+        let exposures = pods.exposures(&pods.objects);
         let names: Vec<_> = exposures.iter().map(|exposure| exposure.profile.name).collect();
         assert_eq!(names, *profiles, "{fixture}: {deployment}");
         let Drain { seconds: found, because } = drain_of(&exposures, &Profiles::default());
         assert_eq!(found, *seconds, "{fixture}: {deployment}: {because}");
         assert!(because.contains(*reason), "{fixture}: {deployment}: {because}");
+    }
+}
+
+#[test]
+fn the_objects_of_an_index_and_some_annotations_of_services_suffice() {
+    for (fixture, deployment, ..) in DRAINS {
+        let mut of = Fixture::read(fixture, deployment);
+        let expected: HashSet<_> = of.exposures(&of.objects).into_iter().collect();
+        let mut index = TrafficIndex::default();
+        for object in &of.objects {
+            drop(index.insert(TrafficObject::clone(object)));
+        }
+        for annotations in of.services.iter_mut().filter_map(|one| one.metadata.annotations.as_mut()) {
+            annotations.retain(|key, _| is_service_annotation(key));
+        }
+        let names = of.services.iter().filter_map(|service| service.metadata.name.as_deref());
+        let leading = index.leading_to(&of.namespace, names);
+        let found: HashSet<_> = of.exposures(&leading).into_iter().collect();
+        assert_eq!(found, expected, "{fixture}: {deployment}");
     }
 }
 

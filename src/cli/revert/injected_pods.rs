@@ -26,7 +26,7 @@ pub(super) async fn has_injected_pods(
     let Some(selector) = selector.filter(|selector| !selector.selects_all()) else { return Ok(true) };
     let path = Pod::url_path(&(), workload.namespace().as_deref());
     let labels = selector.to_string();
-    let selectors = Selectors { fields: Some(NOT_ENDED), labels: Some(&labels) };
+    let selectors = Selectors { fields: Some(NOT_ENDED), labels: Some(&labels), ..Selectors::default() };
     let mut has_injected = false;
     for_each(client, &path, selectors, |text| has_injected |= is_injected(text)).await?;
     Ok(has_injected)

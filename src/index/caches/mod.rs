@@ -27,7 +27,7 @@ use super::{
     change_set::ChangeSet,
     dirty::Dirty,
     kubelets,
-    relevance::{Relevance, generation, labels, relevant_budgets, service_spec},
+    relevance::{Relevance, generation, labels, relevant_budgets, service_fields},
     unusable_objects::UnusableObjects,
     workloads::{Workloads, wait_until},
 };
@@ -103,7 +103,7 @@ impl Caches {
         let policies = watches.watch(policy_writer, Relevance::of(generation), settings_changed.clone());
         let cluster_policies =
             watches.watch(cluster_policy_writer, Relevance::of(generation), settings_changed.clone());
-        let services = watches.watch(service_writer, Relevance::of(service_spec), mark_namespace);
+        let services = watches.watch(service_writer, Relevance::of(service_fields), mark_namespace);
         // A namespace's new label can change which policies apply.
         let namespaces = watches.watch(namespace_writer, Relevance::of(labels), settings_changed);
         let budgets = watches.watch(budget_writer, relevant_budgets(caches.budgets.clone()), budget_changed);

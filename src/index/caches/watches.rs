@@ -14,8 +14,8 @@ use crate::index::{
     by_namespace::NamespacedWriter,
     list_watch::{ListWatch, list_watch},
     object_quota::Quota,
-    slim::Watched,
     unusable_objects::UnusableObjects,
+    watched::Watched,
 };
 
 /// The time after which a kind that the API server doesn't serve is listed again.
