@@ -119,7 +119,7 @@ async fn listed(server: ApiServer) -> (Caches, UnusableObjects, usize) {
     let before = MEMORY.current_usage();
     let unusable = UnusableObjects::default();
     let (workloads, events) = Workloads::follow(&client, None, &unusable);
-    let (caches, follow) = Caches::follow(&client, workloads, &unusable);
+    let (caches, follow) = Caches::follow(&client, workloads, &unusable, vec![]);
     let follow = tokio::spawn(follow);
     let watches = events.map(|events| tokio::spawn(events.for_each(async |_| {})));
     let filled = async {

@@ -188,6 +188,11 @@ impl EventPublisher {
         self.warn_once(kind, object, "SigtermNotHandled", note);
     }
 
+    /// Reports that the drain of the workload is too short for its exposures, once until that changes. `None` if it isn't.
+    pub(super) fn drain_too_short(&self, kind: Kind, object: &DynamicObject, shortfall: Option<String>) {
+        self.warn_once(kind, object, "DrainTooShort", shortfall);
+    }
+
     /// Publishes a warning, once until it changes. `None` if there is none.
     fn warn_once(&self, kind: Kind, object: &DynamicObject, reason: &'static str, note: Option<String>) {
         let should_publish = self.should_publish(object, reason, note.as_slice());

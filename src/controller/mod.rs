@@ -117,8 +117,9 @@ mod tests {
         sync::Mutex,
     };
 
+    use adieu_exposures::KINDS;
     use futures::{StreamExt as _, poll, stream};
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tokio::time::{sleep, timeout};
 
     use super::{test_support::context_with, *};
@@ -140,7 +141,7 @@ mod tests {
     async fn a_shutdown_before_anything_is_listed_is_prompt() {
         let silent = client(|_, _| None);
         let (unfilled, _follow) =
-            Caches::follow(&silent, Workloads::fixed(vec![]), &UnusableObjects::default());
+            Caches::follow(&silent, Workloads::fixed(vec![]), &UnusableObjects::default(), vec![]);
         for caches in [Caches::fixed(vec![], vec![], vec![]), unfilled] {
             let events = [(); 3].map(|()| stream::pending().boxed());
             let (context, _senders) = context_with(silent.clone(), caches.clone(), 1);
@@ -152,6 +153,25 @@ mod tests {
             shutdown.cancel();
             timeout(LIMIT / 2, running).await.expect("an end");
         }
+    }
+
+    /// The groups of an API server without CRDs of Gateways and proxies.
+    fn groups() -> Value {
+        let version = json!({"groupVersion": "networking.k8s.io/v1", "version": "v1"});
+        let group = json!({"name": "networking.k8s.io", "versions": [version]});
+        json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})
+    }
+
+    fn networking() -> Value {
+        let resource = |kind: &str, name: &str, namespaced: bool| json!({"kind": kind, "name": name,
+            "namespaced": namespaced, "singularName": "", "verbs": ["get", "list", "watch"]});
+        let resources = [
+            resource("Ingress", "ingresses", true),
+            resource("IngressClass", "ingressclasses", false),
+            resource("NetworkPolicy", "networkpolicies", true),
+        ];
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "networking.k8s.io/v1",
+            "resources": resources})
     }
 
     #[tokio::test(start_paused = true)]
@@ -167,12 +187,14 @@ mod tests {
             match (verb, path) {
                 ("watch", _) => None,
                 (_, "/version") => Some((200, version)),
+                (_, "/apis") => Some((200, groups())),
+                (_, "/apis/networking.k8s.io/v1") => Some((200, networking())),
                 _ => Some((200, json!({"metadata": {"resourceVersion": "1"}, "items": []}))),
             }
         });
         let unusable = UnusableObjects::default();
         let (workloads, events) = Workloads::follow(&client, None, &unusable);
-        let (caches, watches) = Caches::follow(&client, workloads, &unusable);
+        let (caches, watches) = Caches::follow(&client, workloads, &unusable, KINDS.iter().collect());
         let (context, _senders) = context_with(client.clone(), caches.clone(), 1);
         let (metrics, replica) = (Arc::default(), context.replica.clone());
         let controller =
@@ -192,7 +214,10 @@ mod tests {
             "/apis/apps/v1/daemonsets",
             "/apis/apps/v1/deployments",
             "/apis/apps/v1/statefulsets",
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
             "/apis/discovery.k8s.io/v1/endpointslices",
+            "/apis/networking.k8s.io/v1/ingressclasses",
+            "/apis/networking.k8s.io/v1/ingresses",
             "/apis/policy/v1/poddisruptionbudgets",
         ];
         let mut expected: Vec<_> = kinds
@@ -200,8 +225,13 @@ mod tests {
             .flat_map(|path| ["list", "watch"].map(|verb| format!("GET {verb} {path}")))
             .collect();
         expected.extend(
-            ["/version", "/apis/adieu.dev/v1alpha1/terminationprofiles"]
-                .map(|path| format!("GET list {path}")),
+            [
+                "/apis",
+                "/apis/adieu.dev/v1alpha1/terminationprofiles",
+                "/apis/networking.k8s.io/v1",
+                "/version",
+            ]
+            .map(|path| format!("GET list {path}")),
         );
         expected.sort();
         let mut requests = requests.lock().unwrap().clone();

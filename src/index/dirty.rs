@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::keys::WorkloadKey;
 
-/// The maximum number of workloads in a batch. A replica that doesn't lead takes no batches; with more marks, all
+/// The maximum number of workloads, and of Services, in a batch. A replica that doesn't lead takes no batches; with more marks, all
 /// workloads are evaluated.
 const LIMIT: usize = 10_000;
 
@@ -23,7 +23,18 @@ pub struct Dirty(Arc<(Mutex<Batch>, Notify)>);
 pub(super) struct Batch {
     pub(super) all: bool,
     pub(super) namespaces: BTreeSet<String>,
+    /// Services whose exposures changed, by namespace and name.
+    pub(super) services: BTreeSet<(String, String)>,
     pub(super) workloads: BTreeSet<WorkloadKey>,
+}
+
+impl Batch {
+    /// Replaces too many marks by one of all workloads.
+    fn limit(&mut self) {
+        if self.workloads.len().max(self.services.len()) > LIMIT {
+            *self = Self { all: true, ..Self::default() };
+        }
+    }
 }
 
 impl Dirty {
@@ -31,9 +42,15 @@ impl Dirty {
     pub fn workload(&self, key: WorkloadKey) {
         self.mark(|batch| {
             batch.workloads.insert(key);
-            if batch.workloads.len() > LIMIT {
-                *batch = Batch { all: true, ..Batch::default() };
-            }
+            batch.limit();
+        });
+    }
+
+    /// Marks the workloads whose pods a Service selects.
+    pub fn service(&self, namespace: &str, name: &str) {
+        self.mark(|batch| {
+            batch.services.insert((namespace.to_owned(), name.to_owned()));
+            batch.limit();
         });
     }
 
@@ -100,6 +117,10 @@ mod tests {
         assert_eq!(dirty.take().await, Batch { all: true, ..Batch::default() });
         for number in 0..=LIMIT {
             dirty.workload(key(&number.to_string()));
+        }
+        assert!(dirty.take().await.all);
+        for number in 0..=LIMIT {
+            dirty.service("shop", &number.to_string());
         }
         assert!(dirty.take().await.all);
     }

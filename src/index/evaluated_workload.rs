@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, api::ObjectMeta, core::DynamicObject};
 use serde_json::Value;
 
-use super::cached_workload::CachedWorkload;
+use super::{cached_workload::CachedWorkload, exposures::NamespaceExposures};
 use crate::{
     api::{RecommendationMode, annotations::ROLLOUT},
     hash::hash_of,
@@ -75,6 +75,8 @@ pub struct DesiredState {
     pub too_large: bool,
     /// Why it can't be injected, shortened; empty if it can.
     pub unsatisfiable_reasons: Vec<String>,
+    /// Why the injected drain is too short for its exposures; `None` if it isn't. It causes no rollout.
+    pub drain_shortfall: Option<String>,
     /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, the bounds of
     /// recommendations, warnings, and whether a policy can't be used.
     pub other_outputs_hash: u64,
@@ -116,12 +118,13 @@ fn is_started_by_adieu(workload: &Workload<'_>) -> bool {
 }
 
 impl EvaluatedWorkload {
-    /// Evaluates a workload in the context of its namespace.
+    /// Evaluates a workload in the context of its namespace, with the exposures of the namespace.
     #[must_use]
     pub fn of(
         kind: Kind,
         cached: &CachedWorkload,
         namespace_context: &NamespaceContext,
+        exposures: &NamespaceExposures,
         keys: &PolicyKeys,
     ) -> Option<Self> {
         let metadata = cached.meta();
@@ -139,6 +142,9 @@ impl EvaluatedWorkload {
             && controller_of(metadata).is_none();
         desired.is_started_by_adieu =
             rollout.state != RolloutState::Complete && (is_reverted || is_started_by_adieu(&workload));
+        if desired.state == InjectionState::Injected {
+            desired.drain_shortfall = exposures.shortfall(&workload.template);
+        }
         Some(Self { desired, specification, rollout })
     }
 
@@ -270,6 +276,7 @@ impl DesiredState {
             },
             too_large: too_large.is_some(),
             unsatisfiable_reasons,
+            drain_shortfall: None,
             other_outputs_hash: hash_of(&(
                 budget,
                 marks,

@@ -1,10 +1,11 @@
 //! Evaluates workloads after changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
+use k8s_openapi::api::core::v1::Service;
 use kube::{Resource as _, ResourceExt as _};
 use tokio::{sync::watch, task::yield_now};
 
@@ -12,17 +13,35 @@ use super::{
     caches::Caches,
     dirty::Batch,
     evaluated_workload::EvaluatedWorkload,
+    exposures::NamespaceExposures,
     slim::reference,
     workload_index::{EvaluationCause, Index, PolicyVersion},
 };
 use crate::{
     api::GracefulPolicy,
     keys::{PolicyKey, WorkloadKey, policy_key},
-    plan::{self, NamespaceContext, Source},
+    plan::{self, NamespaceContext, Source, selects, string_map},
 };
 
 /// The contexts of namespaces; `None` if it isn't known which policies apply.
-type Contexts = HashMap<String, Option<NamespaceContext>>;
+type Contexts = HashMap<String, Option<EvaluationContext>>;
+
+/// What the evaluations of a namespace's workloads depend on.
+struct EvaluationContext {
+    namespace: NamespaceContext,
+    exposures: NamespaceExposures,
+}
+
+/// Why a workload may have to be evaluated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    Cause(EvaluationCause),
+    /// The exposures of Services of its namespace changed, which may select its pods.
+    Services,
+}
+
+/// Services whose exposures changed, by namespace.
+type ChangedServices<'a> = BTreeMap<&'a str, Vec<Arc<Service>>>;
 
 impl Index {
     /// Updates the index while this replica leads, and clears it when it stops leading.
@@ -56,7 +75,7 @@ impl Index {
         let batch = Batch { all: true, ..Batch::default() };
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
-        for key in self.concerned(caches, &batch) {
+        for key in self.concerned(caches, &batch).into_keys() {
             self.evaluate_one(caches, &key, EvaluationCause::Other, &mut contexts);
         }
         self.apply(applied, &batch);
@@ -65,10 +84,15 @@ impl Index {
     pub(super) async fn evaluate(&self, caches: &Caches, batch: Batch) {
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
-        for key in self.concerned(caches, &batch) {
-            let is_own_event = !batch.all && !batch.namespaces.contains(&key.namespace);
-            let cause = if is_own_event { EvaluationCause::OwnEvent } else { EvaluationCause::Other };
-            self.evaluate_one(caches, &key, cause, &mut contexts);
+        let services = changed_services(caches, &batch);
+        for (key, concern) in self.concerned(caches, &batch) {
+            let cause = match concern {
+                Concern::Cause(cause) => Some(cause),
+                Concern::Services => is_selected(caches, &key, &services).then_some(EvaluationCause::Other),
+            };
+            if let Some(cause) = cause {
+                self.evaluate_one(caches, &key, cause, &mut contexts);
+            }
             // A batch can have thousands of workloads; other tasks run in between.
             yield_now().await;
         }
@@ -91,10 +115,13 @@ impl Index {
         let is_deleted = cached.is_none();
         let evaluation = cached.zip(context).and_then(|(cached, context)| {
             let evaluate = || {
+                let EvaluationContext { namespace, exposures } = context;
                 before
                     .as_deref()
-                    .and_then(|before| before.with_status(key.kind, &cached, context))
-                    .or_else(|| EvaluatedWorkload::of(key.kind, &cached, context, self.policy_keys()))
+                    .and_then(|before| before.with_status(key.kind, &cached, namespace))
+                    .or_else(|| {
+                        EvaluatedWorkload::of(key.kind, &cached, namespace, exposures, self.policy_keys())
+                    })
             };
             let evaluated = caches.unusable().attempt(evaluate);
             evaluated.unwrap_or_else(|reason| {
@@ -111,25 +138,62 @@ impl Index {
     }
 
     /// The workloads of a batch, including deleted ones.
-    fn concerned(&self, caches: &Caches, batch: &Batch) -> BTreeSet<WorkloadKey> {
-        let Batch { all, namespaces, workloads } = batch;
-        let mut concerned = workloads.clone();
+    fn concerned(&self, caches: &Caches, batch: &Batch) -> BTreeMap<WorkloadKey, Concern> {
+        let Batch { all, namespaces, services, workloads } = batch;
+        let with = |concern| move |key: WorkloadKey| (key, concern);
+        let [own_event, other] = [EvaluationCause::OwnEvent, EvaluationCause::Other].map(Concern::Cause);
+        let mut concerned: BTreeMap<_, _> = workloads.iter().cloned().map(with(own_event)).collect();
+        for (namespace, _) in services {
+            for key in self.in_namespace(namespace) {
+                // One that changed as well is evaluated for both.
+                let concern = if workloads.contains(&key) { other } else { Concern::Services };
+                concerned.insert(key, concern);
+            }
+        }
         if *all {
             let workloads = caches.workloads().all();
-            concerned.extend(workloads.map(|(kind, cached)| WorkloadKey::new(kind, cached.meta())));
-            concerned.extend(self.keys());
+            let keys = workloads.map(|(kind, cached)| WorkloadKey::new(kind, cached.meta()));
+            concerned.extend(keys.chain(self.keys()).map(with(other)));
         }
         for namespace in namespaces {
-            concerned.extend(caches.workloads().in_namespace(namespace));
-            concerned.extend(self.in_namespace(namespace));
+            let cached = caches.workloads().in_namespace(namespace);
+            concerned.extend(cached.into_iter().chain(self.in_namespace(namespace)).map(with(other)));
         }
         concerned
     }
 }
 
+/// The Services of a batch that exist.
+fn changed_services<'a>(caches: &Caches, batch: &'a Batch) -> ChangedServices<'a> {
+    let mut changed = ChangedServices::new();
+    for (namespace, name) in &batch.services {
+        changed.entry(namespace.as_str()).or_default().extend(caches.service(namespace, name));
+    }
+    changed
+}
+
+/// Whether one of these Services selects the pods of a workload.
+fn is_selected(caches: &Caches, key: &WorkloadKey, services: &ChangedServices<'_>) -> bool {
+    let services = services.get(key.namespace.as_str()).filter(|services| !services.is_empty());
+    let cached = caches.workloads().cached(key.kind, &key.namespace, &key.name);
+    services.zip(cached).is_some_and(|(services, cached)| {
+        let labels = string_map(&cached.data()["spec"]["template"]["metadata"]["labels"]);
+        services.iter().any(|service| selects(service, &labels))
+    })
+}
+
 /// The context of a namespace; `None` if it isn't known which policies apply.
-fn context<'a>(caches: &Caches, contexts: &'a mut Contexts, namespace: &str) -> Option<&'a NamespaceContext> {
-    let find = || caches.are_policies_known(namespace).then(|| caches.namespace_context(namespace));
+fn context<'a>(
+    caches: &Caches,
+    contexts: &'a mut Contexts,
+    namespace: &str,
+) -> Option<&'a EvaluationContext> {
+    let find = || {
+        caches.are_policies_known(namespace).then(|| {
+            let context = caches.namespace_context(namespace);
+            EvaluationContext { exposures: caches.exposures(namespace, &context), namespace: context }
+        })
+    };
     contexts.entry(namespace.to_owned()).or_insert_with(find).as_ref()
 }
 
@@ -141,7 +205,7 @@ fn versions(caches: &Caches, batch: &Batch, contexts: &mut Contexts) -> BTreeMap
     let mut add = |policy: &Arc<GracefulPolicy>| {
         let namespace = policy.namespace().unwrap_or_default();
         let key = policy_key(&namespace, &Source::Policy(policy.name_any()));
-        let context = context(caches, contexts, &namespace).unwrap_or(&unknown);
+        let context = context(caches, contexts, &namespace).map_or(&unknown, |context| &context.namespace);
         versions.insert(key, PolicyVersion::of(policy.meta(), plan::effective(&policy.spec, context)));
     };
     if batch.all {

@@ -264,6 +264,17 @@ fn failed<K>(page: Page, error: Error) -> Step<K> {
     (Some(Err(watcher::Error::InitialListFailed(error))), next)
 }
 
+/// The status of an answer that is an error.
+pub(super) fn status_code(error: &watcher::Error) -> Option<u16> {
+    let (watcher::Error::InitialListFailed(error)
+    | watcher::Error::WatchStartFailed(error)
+    | watcher::Error::WatchFailed(error)) = error
+    else {
+        return None;
+    };
+    if let Error::Api(status) = error { Some(status.code) } else { None }
+}
+
 fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 410)
 }

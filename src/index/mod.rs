@@ -13,6 +13,7 @@ mod dirty;
 pub(crate) mod dynamic_resource;
 mod evaluated_workload;
 mod evaluator;
+pub mod exposures;
 mod kubelets;
 pub mod list;
 mod list_watch;

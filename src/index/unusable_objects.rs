@@ -86,6 +86,7 @@ pub struct UnusableObjects {
     kinds: Arc<Mutex<Kinds>>,
     undecodable: Family<ObjectLabels, Gauge>,
     too_large: Family<ObjectLabels, Gauge>,
+    denied: Family<ObjectLabels, Gauge>,
     panics: Family<PanicLabels, Counter>,
     changed: watch::Sender<()>,
     lines: Arc<LineLimit>,
@@ -128,10 +129,17 @@ impl UnusableObjects {
             kinds: Arc::default(),
             undecodable: metrics.undecodable_objects.clone(),
             too_large: metrics.oversized_objects.clone(),
+            denied: metrics.denied_kinds.clone(),
             panics: metrics.panics.clone(),
             changed: watch::Sender::new(()),
             lines: Arc::default(),
         }
+    }
+
+    /// Sets whether the permission to read a kind is missing.
+    pub(super) fn set_denied(&self, kind: &'static str, is_denied: bool) {
+        let labels = ObjectLabels { kind: KindLabel(kind) };
+        self.denied.get_or_create_owned(&labels).set(is_denied.into());
     }
 
     /// A receiver of every change.

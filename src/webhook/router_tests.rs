@@ -289,7 +289,7 @@ async fn every_response_is_sent_before_a_timeout_of_one_or_two_seconds() {
     });
     let slow = || Body::from_stream(futures::stream::pending::<Result<String, std::io::Error>>());
     let unusable = UnusableObjects::default();
-    let (empty, _follow) = Caches::follow(&client(|_, _| None), Workloads::fixed(vec![]), &unusable);
+    let (empty, _follow) = Caches::follow(&client(|_, _| None), Workloads::fixed(vec![]), &unusable, vec![]);
     let ((fixed, _watches), (unknown, _others)) = (caches().with_watches(), unknown().with_watches());
     for seconds in [1, 2] {
         for (what, caches, body, status) in [

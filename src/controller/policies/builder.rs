@@ -40,6 +40,9 @@ pub(super) struct StatusBuilder {
     pub(super) overridden: Vec<String>,
     /// Those that can't be injected, and why.
     pub(super) unsatisfiable: Option<(String, String)>,
+    /// How many have a drain that is too short for their exposures, and why the first of them has.
+    pub(super) short_drains: usize,
+    pub(super) short_drain: Option<(String, String)>,
     /// Those that can't be written.
     pub(super) blocked: Vec<BlockedWorkload>,
     /// The failed rollouts.
@@ -97,6 +100,10 @@ impl StatusBuilder {
             InjectionState::PodInjection => self.pod_injection += 1,
             InjectionState::Reverted => self.reverted += 1,
             InjectionState::Unmanaged => {}
+        }
+        if let Some(shortfall) = &desired.drain_shortfall {
+            self.short_drains += 1;
+            self.short_drain.get_or_insert_with(|| (name(), shortfall.clone()));
         }
     }
 

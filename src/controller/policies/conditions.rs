@@ -180,6 +180,19 @@ pub(super) fn blocked(builder: &StatusBuilder) -> ConditionUpdate {
     ConditionUpdate::new(true, reason.as_str(), message)
 }
 
+/// The condition `DrainTooShort`, with the exposure of the first workload.
+pub(super) fn drain_too_short(builder: &StatusBuilder) -> ConditionUpdate {
+    let Some((name, shortfall)) = &builder.short_drain else {
+        return ConditionUpdate::new(false, "DrainSufficient", "");
+    };
+    let verb = if builder.short_drains == 1 { "has" } else { "have" };
+    let message = format!(
+        "{} {verb} a drain that is too short for the exposures, for example {name}: {shortfall}",
+        workloads(builder.short_drains)
+    );
+    ConditionUpdate::new(true, "LongerDrainNeeded", message)
+}
+
 /// Names the workloads of failed rollouts, the first of many.
 fn rollouts_failed(failures: &[FailedRollout], is_cluster_scoped: bool) -> String {
     let named = listed(failures.iter().map(|failure| name_in(is_cluster_scoped, &failure.workload)));

@@ -7,7 +7,7 @@ use k8s_openapi::{
 
 use super::{
     builder::StatusBuilder,
-    conditions::{blocked, conflicted, ready, stalled},
+    conditions::{blocked, conflicted, drain_too_short, ready, stalled},
     kind::Policy,
 };
 use crate::{
@@ -30,6 +30,7 @@ pub(super) fn status<P: Policy>(
         ("Conflicted", conflicted(&builder)),
         ("Stalled", stalled(&builder, P::CLUSTER_SCOPED)),
         ("Blocked", blocked(&builder)),
+        ("DrainTooShort", drain_too_short(&builder)),
     ] {
         let condition = Condition {
             type_: type_.into(),

@@ -14,7 +14,7 @@ use crate::{
         keys::{Key, key},
         policies::{builder::Blockers, newly_true},
     },
-    index::{EvaluatedWorkload, cached_workload::CachedWorkload},
+    index::{EvaluatedWorkload, cached_workload::CachedWorkload, exposures::NamespaceExposures},
     keys::PolicyKeys,
     plan::{self, Kind, NamespaceContext, Workload},
     scheduler::{FailedRollout, PolicyStatus},
@@ -45,7 +45,8 @@ type Candidates = Vec<(Kind, Arc<CachedWorkload>, Arc<NamespaceContext>)>;
 fn builder<P: Policy>(policy: &P, candidates: &Candidates, blockers: &Blockers<'_>) -> StatusBuilder {
     let key = policy_key(&policy.meta().namespace.clone().unwrap_or_default(), &policy.source());
     let evaluated = candidates.iter().filter_map(|(kind, cached, context)| {
-        let evaluation = EvaluatedWorkload::of(*kind, cached, context, &PolicyKeys::default())?;
+        let exposures = NamespaceExposures::default();
+        let evaluation = EvaluatedWorkload::of(*kind, cached, context, &exposures, &PolicyKeys::default())?;
         Some((Key::new(*kind, cached.meta()), Arc::new(evaluation)))
     });
     StatusBuilder::of(&key, &evaluated.collect::<Vec<_>>(), blockers)
@@ -207,8 +208,9 @@ fn a_message_of_any_length_fits_into_the_status() {
     assert_eq!(none["failedRollouts"], json!([]));
     assert_eq!(status.failed_rollouts.len(), limits::FAILED_ROLLOUTS);
     let types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
-    assert_eq!(types[types.len() - 4..], ["Ready", "Conflicted", "Stalled", "Blocked"]);
-    let [.., stalled, blocked] = &status.conditions[..] else { panic!("{status:?}") };
+    let ours = ["Ready", "Conflicted", "Stalled", "Blocked", "DrainTooShort"];
+    assert_eq!(types[types.len() - ours.len()..], ours);
+    let [.., stalled, blocked, _] = &status.conditions[..] else { panic!("{status:?}") };
     assert!(failed.iter().take(10).all(|name| stalled.message.contains(name)), "{stalled:?}");
     assert!(blocked.message.ends_with('…') && blocked.message.contains("for example a: é"), "{blocked:?}");
     policy.status = Some(status);
@@ -244,7 +246,7 @@ fn failed_rollouts_and_rejected_writes_are_conditions() {
     // Also if no workload waits.
     let status =
         super::status(&policy, failed(builder(&policy, &vec![], &blockers)), effective(&policy), at(2));
-    let [ready, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
+    let [ready, _, stalled, ..] = &status.conditions[..] else { panic!("{status:?}") };
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Stalled"));
     assert_eq!(stalled.message, "the rollout of b failed: fix it, or change the policy");
 }
@@ -388,7 +390,7 @@ fn a_superseded_failure_does_not_stall_the_policy() {
     built.set_rollouts(PolicyStatus { failures: vec![], superseded, limit, is_stopped: false });
     let status = super::status(&policy, built, effective(&policy), at(1));
     assert_eq!((status.failed_rollouts.len(), status.workloads.unwrap().rollout_failed), (1, 1));
-    let [_, _, stalled, _] = &status.conditions[..] else { panic!("{status:?}") };
+    let [_, _, stalled, ..] = &status.conditions[..] else { panic!("{status:?}") };
     assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("False", "FailuresSuperseded"));
     assert_eq!(stalled.message, "the rollout of b failed before the policy changed");
 }

@@ -1,5 +1,6 @@
 //! Caches with fixed content, for tests, benchmarks and fuzz targets.
 
+use adieu_exposures::TrafficObject;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::core::DynamicObject;
 use tokio::sync::watch;
@@ -8,7 +9,8 @@ use super::{Caches, watches::MissingKinds};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     index::{
-        by_namespace::fixed, change_set::ChangeSet, unusable_objects::UnusableObjects, workloads::Workloads,
+        by_namespace::fixed, change_set::ChangeSet, exposures::Exposures, unusable_objects::UnusableObjects,
+        workloads::Workloads,
     },
     plan::Kind,
 };
@@ -27,6 +29,7 @@ impl Caches {
             services: fixed(services),
             namespaces: fixed(vec![]),
             budgets: fixed(vec![]),
+            exposures: Exposures::default(),
             workloads: Workloads::fixed(workloads),
             native_sleep: watch::channel(Some(true)).1,
             policies_changed: watch::channel(()).1,
@@ -41,6 +44,12 @@ impl Caches {
     #[must_use]
     pub fn with_cluster_policies(self, policies: Vec<ClusterGracefulPolicy>) -> Self {
         Self { cluster_policies: fixed(policies), ..self }
+    }
+
+    /// Caches with these objects that lead requests to Services.
+    #[must_use]
+    pub fn with_traffic(self, objects: Vec<TrafficObject>) -> Self {
+        Self { exposures: Exposures::fixed(objects), ..self }
     }
 
     /// Caches with these namespaces.

@@ -1,5 +1,5 @@
-//! The objects that decisions depend on, from watches, without unused fields: policies, Services, Namespaces and
-//! `PodDisruptionBudgets`.
+//! The objects that decisions depend on, from watches, without unused fields: policies, Services, Namespaces,
+//! `PodDisruptionBudgets`, and the objects that lead requests to Services.
 
 #[cfg(any(test, feature = "test-support"))]
 mod fixed;
@@ -7,6 +7,7 @@ mod watches;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
+use adieu_exposures::Kind;
 use futures::{Stream, stream};
 use k8s_openapi::{
     api::{
@@ -26,6 +27,7 @@ use super::{
     by_namespace::{Namespaced, namespaced},
     change_set::ChangeSet,
     dirty::Dirty,
+    exposures::{Exposures, NamespaceExposures},
     kubelets,
     relevance::{Relevance, generation, labels, relevant_budgets, service_fields},
     unusable_objects::UnusableObjects,
@@ -36,6 +38,10 @@ use crate::{
     plan::{self, NamespaceContext},
 };
 
+/// How long after all else the first lists of the objects that lead requests to Services may take: a kind that can't be
+/// listed doesn't keep a replica from its work.
+const EXPOSURES_LIMIT: Duration = Duration::from_secs(10);
+
 /// The caches that decisions read.
 #[derive(Clone, Debug)]
 pub struct Caches {
@@ -44,6 +50,7 @@ pub struct Caches {
     services: Namespaced<Service>,
     namespaces: Namespaced<Namespace>,
     budgets: Namespaced<PodDisruptionBudget>,
+    exposures: Exposures,
     workloads: Workloads,
     native_sleep: watch::Receiver<Option<bool>>,
     policies_changed: watch::Receiver<()>,
@@ -55,11 +62,12 @@ pub struct Caches {
 
 impl Caches {
     /// The caches, and the task that fills them, which never returns. The caller polls the watches of `workloads`.
-    /// Objects that can't be used go to `unusable`.
+    /// Objects that can't be used go to `unusable`. Objects of `kinds` lead requests to Services.
     pub fn follow(
         client: &Client,
         workloads: Workloads,
         unusable: &UnusableObjects,
+        kinds: Vec<&'static Kind>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (policies, policy_writer) = namespaced();
         let (cluster_policies, cluster_policy_writer) = namespaced();
@@ -69,12 +77,15 @@ impl Caches {
         let (native_sleep_sender, native_sleep) = watch::channel(None);
         let (policies_sender, policies_changed) = watch::channel(());
         let (synced_sender, synced) = watch::channel(false);
+        let (exposures, traffic) =
+            Exposures::follow(client, kinds, workloads.quota(), workloads.dirty(), unusable);
         let caches = Self {
             policies,
             cluster_policies,
             services,
             namespaces,
             budgets,
+            exposures,
             workloads,
             native_sleep,
             policies_changed,
@@ -112,7 +123,7 @@ impl Caches {
         let synced = caches.clone().publish_synced(synced_sender);
         let task = async {
             let stores = async { tokio::join!(policies, cluster_policies, services, namespaces, budgets) };
-            tokio::join!(stores, kubelets, native_sleep, synced);
+            tokio::join!(stores, traffic, kubelets, native_sleep, synced);
         };
         (caches, task)
     }
@@ -184,6 +195,7 @@ impl Caches {
             && self.budgets.wait_until_ready().await.is_ok()
             && self.native_sleep.wait_for(Option::is_some).await.is_ok();
         if filled {
+            drop(timeout(EXPOSURES_LIMIT, self.exposures.listed()).await);
             synced.send_replace(true);
         }
         // Without a sender, receivers would fail.
@@ -231,6 +243,18 @@ impl Caches {
     pub fn cluster_wide_context(&self) -> NamespaceContext {
         let cluster_policies = self.cluster_policies.state_filter(|policy| !selects_by_labels(policy));
         NamespaceContext { cluster_policies, ..NamespaceContext::default() }
+    }
+
+    /// The exposures of the pods of a namespace, in its context.
+    #[must_use]
+    pub fn exposures(&self, namespace: &str, context: &NamespaceContext) -> NamespaceExposures {
+        NamespaceExposures::new(&self.exposures, namespace, context)
+    }
+
+    /// The Service of that name.
+    #[must_use]
+    pub fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>> {
+        self.services.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// The `PodDisruptionBudgets` of a namespace.

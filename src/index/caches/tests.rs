@@ -38,7 +38,7 @@ async fn an_undecodable_policy_does_not_block_readiness() {
         }
     });
     let unusable = UnusableObjects::default();
-    let (caches, follow) = Caches::follow(&client, Workloads::fixed(vec![]), &unusable);
+    let (caches, follow) = Caches::follow(&client, Workloads::fixed(vec![]), &unusable, vec![]);
     let synced = async {
         tokio::select! { () = follow => {}, synced = caches.synced() => synced.unwrap() }
     };

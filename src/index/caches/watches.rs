@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::index::relevance::{ChangeFilter, Relevance};
 use crate::index::{
     by_namespace::NamespacedWriter,
-    list_watch::{ListWatch, list_watch},
+    list_watch::{ListWatch, list_watch, status_code},
     object_quota::Quota,
     unusable_objects::UnusableObjects,
     watched::Watched,
@@ -89,7 +89,7 @@ impl Watches<'_> {
                         Ok(event) => event,
                         Err(error) => {
                             tracing::warn!(kind = %K::kind(&()), %error, "watch failed, retrying");
-                            if !is_not_found(&error) {
+                            if status_code(&error) != Some(404) {
                                 continue;
                             }
                             missing.set(&mut is_missing, true);
@@ -116,15 +116,4 @@ fn affected_namespace<K: Resource<DynamicType = ()>>(event: &watcher::Event<K>) 
     let (watcher::Event::Apply(object) | watcher::Event::Delete(object)) = event else { return None };
     let metadata = object.meta();
     metadata.namespace.as_deref().or_else(|| metadata.name.as_deref().filter(|_| K::kind(&()) == "Namespace"))
-}
-
-/// Whether the API server doesn't serve the kind.
-fn is_not_found(error: &watcher::Error) -> bool {
-    let (watcher::Error::InitialListFailed(error)
-    | watcher::Error::WatchStartFailed(error)
-    | watcher::Error::WatchFailed(error)) = error
-    else {
-        return false;
-    };
-    matches!(error, kube::Error::Api(status) if status.code == 404)
 }

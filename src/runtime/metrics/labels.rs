@@ -310,6 +310,8 @@ label_values! {
     WorkloadState {
         /// Its template is in its desired state.
         Injected = "injected",
+        /// Its template is in its desired state until it changes, but its exposures need a longer drain.
+        DrainTooShort = "drain_too_short",
         /// Its pods are injected as they are created.
         PodInjection = "pod_injection",
         /// Its template has to be changed.

@@ -64,6 +64,8 @@ pub struct Metrics {
     pub undecodable_objects: Family<ObjectLabels, Gauge>,
     /// Watched objects that are too large to be read.
     pub oversized_objects: Family<ObjectLabels, Gauge>,
+    /// 1 for a kind that the operator may not read, otherwise 0.
+    pub denied_kinds: Family<ObjectLabels, Gauge>,
     /// Terminations of pods, observed by the leader.
     pub terminations: Family<TerminationLabels, Counter>,
     /// Terminations that went wrong, by namespace.
@@ -110,6 +112,7 @@ impl Default for Metrics {
             failed_rollouts: Gauge::default(),
             undecodable_objects: Family::default(),
             oversized_objects: Family::default(),
+            denied_kinds: Family::default(),
             terminations: Family::default(),
             failed_terminations: Family::default(),
             shutdown_duration: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0]),
@@ -207,6 +210,11 @@ impl Metrics {
             "oversized_objects",
             "Watched objects that are too large to be read",
             self.oversized_objects.clone(),
+        );
+        registry.register(
+            "denied_kinds",
+            "Whether the operator lacks the permission to read a kind of objects",
+            self.denied_kinds.clone(),
         );
     }
 

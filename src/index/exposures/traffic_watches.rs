@@ -1,0 +1,199 @@
+//! Watches of traffic objects.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    future::pending,
+    mem::{replace, take},
+    pin::pin,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use adieu_exposures::{AffectedService, Kind, ObjectName, TrafficIndex};
+use futures::{StreamExt as _, future::join_all};
+use kube::{
+    Client, Resource as _,
+    core::DynamicObject,
+    discovery::ApiResource,
+    runtime::{WatchStreamExt as _, watcher::Event},
+};
+use tokio::{sync::watch, time::sleep};
+
+use super::{
+    served::{Cause, DENIED_RETRY, Served, follow_crds, follow_served},
+    watched_traffic::WatchedTraffic,
+};
+use crate::index::{
+    change_set::ChangeSet,
+    dirty::Dirty,
+    list_watch::{ListWatch, list_watch, status_code},
+    object_quota::{KindQuota, Quota},
+    unusable_objects::UnusableObjects,
+    watched::Watched as _,
+};
+
+/// The watches of traffic objects, and what they fill.
+pub(super) struct TrafficWatches {
+    pub(super) client: Client,
+    pub(super) unusable: UnusableObjects,
+    pub(super) quota: Quota,
+    pub(super) dirty: Dirty,
+    pub(super) index: Arc<RwLock<TrafficIndex>>,
+    /// The number of kinds that are served, but not listed yet.
+    pub(super) unlisted: watch::Sender<usize>,
+}
+
+/// The state of the watch of one kind.
+struct KindState {
+    kind: &'static Kind,
+    quota: Arc<KindQuota>,
+    is_listed: bool,
+    /// The names in the current list.
+    listed: HashSet<ObjectName>,
+}
+
+impl TrafficWatches {
+    /// Watches the objects of these kinds, as far as they are served. Never returns.
+    pub(super) async fn follow(self, kinds: Vec<&'static Kind>) {
+        if kinds.is_empty() {
+            return pending().await;
+        }
+        let causes = ChangeSet::default();
+        let (sender, served) = watch::channel(None);
+        let each = kinds.iter().map(|&kind| self.follow_kind(kind, served.clone(), causes.clone()));
+        tokio::join!(
+            follow_crds(&self.client, &self.unusable, &causes),
+            follow_served(&self.client, &kinds, &causes, &sender),
+            join_all(each)
+        );
+    }
+
+    /// Watches a kind while it is served.
+    async fn follow_kind(
+        &self,
+        kind: &'static Kind,
+        mut served: watch::Receiver<Option<Served>>,
+        causes: ChangeSet<Cause>,
+    ) {
+        let quota = self.quota.for_kind(WatchedTraffic::FLOOR);
+        let quota = Arc::new(quota.with_max_objects(WatchedTraffic::MAX_IN_NAMESPACE));
+        let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
+        while served.wait_for(Option::is_some).await.map(drop).is_ok() {
+            let resource = version(served.borrow().as_ref(), kind).cloned();
+            let changed = served.wait_for(|now| version(now.as_ref(), kind) != resource.as_ref());
+            if let Some(resource) = &resource {
+                tokio::select! {
+                    biased;
+                    _ = changed => {}
+                    () = self.watch(&mut state, resource, &causes) => {}
+                }
+                self.set_listed(&mut state, false);
+            } else {
+                self.forget(&mut state);
+                self.set_listed(&mut state, true);
+                drop(changed.await);
+            }
+        }
+    }
+
+    /// Watches a kind in this version. Never returns.
+    async fn watch(&self, state: &mut KindState, resource: &ApiResource, causes: &ChangeSet<Cause>) {
+        let source = ListWatch::<WatchedTraffic> {
+            client: self.client.clone(),
+            path: DynamicObject::url_path(resource, None),
+            api_version: resource.api_version.clone(),
+            kind: state.kind.kind,
+            fields: None,
+            unusable: self.unusable.clone(),
+            quota: state.quota.clone(),
+            reuse: Arc::new(|object| object),
+        };
+        loop {
+            let mut events = pin!(list_watch(source.clone()).default_backoff());
+            while let Some(event) = events.next().await {
+                let error = match event {
+                    Ok(event) => {
+                        self.apply(state, event);
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                match status_code(&error) {
+                    Some(403) => {
+                        tracing::warn!(
+                            kind = state.kind.resource, %error,
+                            "not permitted to read this kind: a drain may be too short for what is behind it"
+                        );
+                        self.unusable.set_denied(state.kind.resource, true);
+                        self.forget(state);
+                        self.set_listed(state, true);
+                        sleep(DENIED_RETRY).await;
+                        break;
+                    }
+                    Some(404) => causes.add(Cause::Changed),
+                    _ => {}
+                }
+                tracing::warn!(kind = state.kind.resource, %error, "watch failed, retrying");
+            }
+        }
+    }
+
+    /// Applies an event, and marks the affected workloads.
+    fn apply(&self, state: &mut KindState, event: Event<WatchedTraffic>) {
+        match event {
+            Event::Init => state.listed.clear(),
+            Event::InitApply(object) => {
+                state.listed.extend(object.object.as_ref().map(|object| object.name().clone()));
+                self.insert(object);
+            }
+            Event::InitDone => {
+                let listed = take(&mut state.listed);
+                self.change(|index| index.retain(state.kind, |name| listed.contains(name)));
+                self.unusable.set_denied(state.kind.resource, false);
+                self.set_listed(state, true);
+            }
+            Event::Apply(object) => self.insert(object),
+            Event::Delete(WatchedTraffic { metadata, .. }) => {
+                let [namespace, name] = [metadata.namespace, metadata.name].map(Option::unwrap_or_default);
+                self.change(|index| index.remove(state.kind, &namespace, &name));
+            }
+        }
+    }
+
+    fn insert(&self, object: WatchedTraffic) {
+        if let Some(object) = object.object {
+            self.change(|index| index.insert(object));
+        }
+    }
+
+    /// Drops the objects of a kind that isn't read.
+    fn forget(&self, state: &mut KindState) {
+        state.listed.clear();
+        state.quota.list_begins();
+        state.quota.list_ends();
+        self.unusable.list_begins(state.kind.resource);
+        self.unusable.list_ends(state.kind.resource);
+        self.change(|index| index.retain(state.kind, |_| false));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut TrafficIndex) -> BTreeSet<AffectedService>) {
+        let affected = change(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
+        for AffectedService { namespace, name } in affected {
+            match name {
+                Some(name) => self.dirty.service(&namespace, &name),
+                None => self.dirty.namespace(&namespace),
+            }
+        }
+    }
+
+    /// Counts a kind whose state changes.
+    fn set_listed(&self, state: &mut KindState, now: bool) {
+        if replace(&mut state.is_listed, now) != now {
+            self.unlisted.send_modify(|count| *count = if now { *count - 1 } else { *count + 1 });
+        }
+    }
+}
+
+/// The version of a kind that is served.
+fn version<'a>(served: Option<&'a Served>, kind: &Kind) -> Option<&'a ApiResource> {
+    served?.get(kind.resource)
+}
