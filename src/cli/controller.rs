@@ -1,10 +1,11 @@
 //! `adieu controller`: composes the operator from its parts.
 
 use std::{
-    io, net::SocketAddr, num::NonZeroUsize, pin::pin, sync::Arc, thread::available_parallelism,
-    time::Duration,
+    collections::BTreeSet, io, net::SocketAddr, num::NonZeroUsize, pin::pin, sync::Arc,
+    thread::available_parallelism, time::Duration,
 };
 
+use adieu_exposures::{KINDS, Kind};
 use anyhow::Context as _;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -66,6 +67,10 @@ pub(super) struct Arguments {
     /// Stops all writes to workloads. At run time, annotate the Lease instead: adieu.dev/paused=true.
     #[arg(long)]
     paused: bool,
+    /// The API groups whose objects are watched, because they lead requests to pods, such as networking.k8s.io; all that are
+    /// known by default.
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',', value_parser = exposure_group)]
+    exposures: Option<Vec<String>>,
     /// Which terminations of pods are observed.
     #[arg(long, value_enum, default_value = "All")]
     observer_scope: ObserverScope,
@@ -98,6 +103,16 @@ pub(super) struct Arguments {
     log_format: logs::Format,
 }
 
+/// An API group of the kinds that are known. An empty list is one empty text.
+fn exposure_group(text: &str) -> Result<String, String> {
+    let groups: BTreeSet<_> = KINDS.iter().map(|kind| kind.group).collect();
+    if text.is_empty() || groups.contains(text) {
+        return Ok(text.to_owned());
+    }
+    let groups: Vec<_> = groups.into_iter().collect();
+    Err(format!("not one of the known API groups: {}", groups.join(", ")))
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     logs::init(&arguments.log, arguments.log_format);
     panics::log();
@@ -119,6 +134,13 @@ fn threads(name: &str, count: usize) -> anyhow::Result<Runtime> {
 impl Arguments {
     fn webhook_timeout(&self) -> Duration {
         Duration::from_secs(self.webhook_timeout_seconds.into())
+    }
+
+    /// The kinds of objects that are watched, because they lead requests to pods.
+    fn exposure_kinds(&self) -> Vec<&'static Kind> {
+        let groups = self.exposures.as_ref();
+        let is_watched = |kind: &&Kind| groups.is_none_or(|groups| groups.iter().any(|one| one == kind.group));
+        KINDS.iter().filter(is_watched).collect()
     }
 
     fn leader_elector(&self, client: &Client) -> LeaderElector {
@@ -256,7 +278,8 @@ impl Operator<'_> {
         let unusable = UnusableObjects::new(&self.process.metrics);
         let namespace_field_selector = controller::namespace_field_selector(&self.arguments.namespace);
         let (workloads, events) = Workloads::follow(&self.client, Some(&namespace_field_selector), &unusable);
-        let (caches, watches) = Caches::follow(&self.client, workloads, &unusable);
+        let kinds = self.arguments.exposure_kinds();
+        let (caches, watches) = Caches::follow(&self.client, workloads, &unusable, kinds);
         (caches, events, self.process.watchdog.spawn("the watches", watches))
     }
 

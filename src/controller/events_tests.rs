@@ -225,7 +225,7 @@ fn every_event_and_condition_has_a_runbook() {
     for reason in reasons {
         assert!(page.contains(&format!("\n### Event {reason}\n")), "docs/runbooks.md has no Event {reason}");
     }
-    for condition in ["Ready", "Conflicted", "Stalled", "Blocked"] {
+    for condition in ["Ready", "Conflicted", "Stalled", "Blocked", "DrainTooShort"] {
         assert!(page.contains(&format!("\n### Condition {condition}\n")), "{condition}");
     }
     let reasons = [include_str!("policies/conditions.rs"), include_str!("backoff.rs")].map(names).concat();

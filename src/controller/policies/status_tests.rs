@@ -302,7 +302,7 @@ fn the_status_names_the_stalled_policy_that_workloads_wait_for() {
     let stopped = policy_key("", &defaults(30).source());
     let blockers = Blockers { is_stopped: &|policy, _| *policy == stopped, backoff: &Backoff::default() };
     let conditions = |policy: &GracefulPolicy, workloads| {
-        let [ready, _, stalled, _] =
+        let [ready, _, stalled, ..] =
             &super::status(policy, builder(policy, workloads, &blockers), effective(policy), at(1))
                 .conditions[..]
         else {

@@ -52,7 +52,7 @@ fn metrics_with_series() -> Metrics {
     metrics.reconcile_duration.get_or_create(&ObjectLabels { kind: kind() }).observe(0.1);
     let requested = ApiRequestLabels { verb: Verb::Get, code: ApiCode(None) };
     metrics.api_requests.get_or_create(&requested).inc();
-    for family in [&metrics.undecodable_objects, &metrics.oversized_objects] {
+    for family in [&metrics.undecodable_objects, &metrics.oversized_objects, &metrics.denied_kinds] {
         family.get_or_create(&ObjectLabels { kind: kind() }).set(1);
     }
     let outcome = OutcomeLabel::Killed;

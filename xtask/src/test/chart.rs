@@ -13,7 +13,7 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// Values that the chart rejects, with a part of the message.
-const REJECTED: [(&str, &str); 9] = [
+const REJECTED: [(&str, &str); 10] = [
     ("replica=2", "replica"),
     ("replicaCount=\"two\"", "/replicaCount"),
     ("webhook.failurePolicy=\"Never\"", "/webhook/failurePolicy"),
@@ -21,6 +21,7 @@ const REJECTED: [(&str, &str); 9] = [
     ("image.digest=\"latest\"", "/image/digest"),
     ("webhook={\"port\":443,\"hostNetwork\":true}", "webhook.port is 443"),
     ("admin.port=80", "/admin/port"),
+    ("drain.exposures=[\"example.com\"]", "/drain/exposures"),
     ("revertOnUninstall.timeout=\"10\"", "/revertOnUninstall/timeout"),
     ("webhook.port=8080", "webhook.port and admin.port are both 8080"),
 ];
