@@ -6,7 +6,7 @@ use adieu_exposures::{KINDS, Kind, TrafficObject};
 use kube::{
     Client, Discovery, Error, Resource as _,
     core::DynamicObject,
-    discovery::{ApiCapabilities, ApiResource, Scope, verbs},
+    discovery::{ApiResource, Scope, verbs},
 };
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     manifests::warn,
 };
 use crate::index::{
+    exposures::served,
     list::{Selectors, for_each},
     memory_estimate::parsed_size,
 };
@@ -43,7 +44,7 @@ impl TrafficObjects {
             }
         };
         for kind in KINDS {
-            if let Some((resource, capabilities)) = served(&discovery, kind) {
+            if let Some((resource, capabilities)) = served(&discovery, kind, verbs::LIST) {
                 let inside = namespace.filter(|_| capabilities.scope == Scope::Namespaced);
                 found.list_where_allowed(client, kind, &resource, inside).await;
             }
@@ -104,20 +105,12 @@ impl TrafficObjects {
     }
 
     /// The kinds that were skipped; `None` if none were.
-    fn skipped(&self) -> Option<String> {
+    pub(super) fn skipped(&self) -> Option<String> {
         let groups = [("you may not list", &self.denied), ("unreadable", &self.unreadable)];
         let groups = groups.iter().filter(|(_, kinds)| !kinds.is_empty());
         let groups: Vec<_> = groups.map(|(why, kinds)| format!("{why}: {}", kinds.join(", "))).collect();
         (!groups.is_empty()).then(|| format!("exposures: skipped kinds: {}", groups.join("; ")))
     }
-}
-
-/// The most stable version of a kind that can be listed.
-fn served(discovery: &Discovery, kind: &Kind) -> Option<(ApiResource, ApiCapabilities)> {
-    let resources = discovery.get(kind.group)?.resources_by_stability();
-    resources.into_iter().find(|(resource, capabilities)| {
-        resource.kind == kind.kind && capabilities.supports_operation(verbs::LIST)
-    })
 }
 
 /// An object of a list; `None` if it is larger than a limit, or if it cannot be decoded.

@@ -6,7 +6,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, api::ObjectMeta, core::DynamicObject};
 use serde_json::Value;
 
-use super::{cached_workload::CachedWorkload, exposures::NamespaceExposures};
+use super::{
+    cached_workload::CachedWorkload,
+    exposures::{InjectedDrain, NamespaceExposures},
+};
 use crate::{
     api::{RecommendationMode, annotations::ROLLOUT},
     hash::hash_of,
@@ -143,7 +146,8 @@ impl EvaluatedWorkload {
         desired.is_started_by_adieu =
             rollout.state != RolloutState::Complete && (is_reverted || is_started_by_adieu(&workload));
         if desired.state == InjectionState::Injected {
-            desired.drain_shortfall = exposures.shortfall(&workload.template);
+            let injected = InjectedDrain::of(&workload.template);
+            desired.drain_shortfall = injected.and_then(|injected| exposures.shortfall(&injected));
         }
         Some(Self { desired, specification, rollout })
     }

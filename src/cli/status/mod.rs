@@ -20,17 +20,18 @@ drain, shutdown timeout and grace period, and in which state. Nothing is changed
 
 States:
 
-  Injected     the pod template has the injection
-  PodInjection the pods are injected when they are created (injectionTarget: Pod)
-  Queued       a policy is to change the template: once a rollout slot is free, or with its next change
-  Failed       a policy's rollout to the workload failed
-  Outdated     the injection does not match the annotations and policies
-  NotInjected  opted in, and not injected
-  Audit        the policy only audits
-  Reverted     the policy reverts injections
-  OptedOut     opted out by annotation
-  NotManaged   nothing opts the workload in; only counted without --all
-  Unknown      a policy that may apply cannot be read
+  Injected      the pod template has the injection
+  DrainTooShort it has, but what leads requests to the pods needs a longer drain
+  PodInjection  the pods are injected when they are created (injectionTarget: Pod)
+  Queued        a policy is to change the template: once a rollout slot is free, or with its next change
+  Failed        a policy's rollout to the workload failed
+  Outdated      the injection does not match the annotations and policies
+  NotInjected   opted in, and not injected
+  Audit         the policy only audits
+  Reverted      the policy reverts injections
+  OptedOut      opted out by annotation
+  NotManaged    nothing opts the workload in; only counted without --all
+  Unknown       a policy that may apply cannot be read
 
 The values are those of the pod template, or those that it gets once it is no longer Queued. If a state needs a reason, \
 the last column has it; otherwise it has the first warning. -o json has all warnings.
@@ -49,7 +50,8 @@ LAST TERMINATION is the outcome of the last termination of one of its pods that 
 not list TerminationProfiles.
 
 You need the right to list Deployments, StatefulSets and DaemonSets. Without the right to list policies, Services and \
-Namespaces there are warnings, and a state may be Unknown.
+Namespaces there are warnings, and a state may be Unknown. What leads requests to Services (Ingresses, Gateways, routes) \
+is read as far as you may list it.
 
 Examples:
 

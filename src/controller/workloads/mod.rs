@@ -30,6 +30,7 @@ use crate::{
     index::{
         cached_workload::CachedWorkload,
         caches::Caches,
+        exposures::InjectedDrain,
         workloads::{Events, resource},
     },
     plan::{
@@ -181,7 +182,8 @@ fn drain_shortfall(
     if evaluation.state != InjectionState::Injected {
         return None;
     }
-    caches.exposures(namespace, namespace_context).shortfall(&workload.template)
+    let injected = InjectedDrain::of(&workload.template)?;
+    caches.exposures(namespace, namespace_context).shortfall(&injected)
 }
 
 /// The changes of adieu's annotations on the workload itself.

@@ -13,9 +13,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-#[cfg(any(test, feature = "test-support"))]
-use adieu_exposures::TrafficObject;
-use adieu_exposures::{Drain, Exposure, Kind, Pods, Profiles, TrafficIndex, drain_of, exposures_of};
+use adieu_exposures::{
+    Drain, Exposure, Kind, Pods, Profiles, TrafficIndex, TrafficObject, drain_of, exposures_of,
+};
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 pub use served::served;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use traffic_watches::TrafficWatches;
 
 use super::{dirty::Dirty, object_quota::Quota, unusable_objects::UnusableObjects};
-use crate::plan::{NamespaceContext, PodTemplate, selects, string_map};
+use crate::plan::{NamespaceContext, PodTemplate, Setting, Source, selects, string_map};
 
 /// The objects that lead requests to Services.
 #[derive(Clone, Debug)]
@@ -63,9 +63,8 @@ impl Exposures {
     }
 
     /// Fixed content.
-    #[cfg(any(test, feature = "test-support"))]
     #[must_use]
-    pub fn fixed(objects: Vec<TrafficObject>) -> Self {
+    pub fn fixed(objects: impl IntoIterator<Item = TrafficObject>) -> Self {
         let mut index = TrafficIndex::default();
         for object in objects {
             drop(index.insert(object));
@@ -100,7 +99,9 @@ pub struct NamespaceExposures {
 }
 
 impl NamespaceExposures {
-    pub(super) fn new(exposures: &Exposures, namespace: &str, context: &NamespaceContext) -> Self {
+    /// The exposures of the pods of a namespace, in its context.
+    #[must_use]
+    pub fn new(exposures: &Exposures, namespace: &str, context: &NamespaceContext) -> Self {
         Self {
             exposures: exposures.clone(),
             namespace: namespace.to_owned(),
@@ -122,23 +123,40 @@ impl NamespaceExposures {
         *self.exposures.unlisted.borrow() == 0
     }
 
-    /// Why the drain that is injected into a template is too short for the exposures of its pods; `None` if it isn't.
+    /// Why an injected drain is too short for the exposures of the pods; `None` if it isn't.
     #[must_use]
-    pub fn shortfall(&self, template: &PodTemplate<'_>) -> Option<String> {
+    pub fn shortfall(&self, injected: &InjectedDrain) -> Option<String> {
+        let InjectedDrain { seconds: injected, from, labels } = injected;
+        let Drain { seconds, because } = self.drain(labels);
+        (*injected < seconds).then(|| {
+            format!(
+                "the injected drain of {injected} s ({from}) is too short, {seconds} s are needed: {because}; a longer one takes \
+                 effect with the next change of the pod template"
+            )
+        })
+    }
+}
+
+/// The drain that is injected into a pod template.
+#[derive(Clone, Debug)]
+pub struct InjectedDrain {
+    seconds: i64,
+    from: Source,
+    /// The labels of the pods.
+    labels: BTreeMap<String, String>,
+}
+
+impl InjectedDrain {
+    /// The drain of a template; `None` without an injected preStop hook: how long hooks of the user take may be unknown.
+    #[must_use]
+    pub fn of(template: &PodTemplate<'_>) -> Option<Self> {
         let record = template.record()?;
-        // With hooks of the user only, the drain isn't known.
         if record.containers.values().all(|container| container.pre_stop.is_none()) {
             return None;
         }
-        let injected = &record.settings.drain_seconds;
-        let Drain { seconds, because } = self.drain(&string_map(&template["metadata"]["labels"]));
-        (injected.value < seconds).then(|| {
-            format!(
-                "the injected drain of {} s ({}) is too short, {seconds} s are needed: {because}; a longer one takes effect with \
-                 the next change of the pod template",
-                injected.value, injected.from
-            )
-        })
+        let Setting { value, from } = &record.settings.drain_seconds;
+        let labels = string_map(&template["metadata"]["labels"]);
+        Some(Self { seconds: *value, from: from.clone(), labels })
     }
 }
 

@@ -47,6 +47,8 @@ pub struct WorkloadStatus {
 pub enum ManagementState {
     /// Its template has the injection.
     Injected,
+    /// Its template has the injection, with a drain that is too short for its exposures.
+    DrainTooShort,
     /// Its template is to be changed because of a policy: once a rollout slot is free, or with its next change.
     Queued,
     /// The last rollout of a policy to it failed.
