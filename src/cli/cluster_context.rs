@@ -8,10 +8,16 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 
-use super::policies::{NAMESPACES, Policies};
+use super::{
+    policies::{NAMESPACES, Policies},
+    traffic_objects::TrafficObjects,
+};
 use crate::{
     api::labels,
-    index::list::{Selectors, for_each},
+    index::{
+        exposures::TrafficCache,
+        list::{Selectors, for_each},
+    },
     kube_version::KubeVersion,
     manifests::ClusterObjects,
     plan::NamespaceContext,
@@ -26,6 +32,8 @@ pub(super) struct ClusterContext {
     policies: Policies,
     /// By namespace.
     services: HashMap<String, Vec<Arc<Service>>>,
+    /// The objects that lead requests to Services; `None` if they aren't read.
+    traffic: Option<TrafficCache>,
     native_sleep: bool,
     /// Whether the given namespace does not exist.
     pub(super) lacks_namespace: bool,
@@ -35,8 +43,13 @@ impl ClusterContext {
     /// Reads the facts of a namespace, or of all. Returns a warning for each kind that cannot be read.
     pub(super) async fn read(client: &Client, namespace: Option<&str>) -> (Self, Vec<String>) {
         let (policies, mut warnings) = Policies::read_without_labels(client, namespace).await;
-        let mut context =
-            Self { policies, services: HashMap::new(), native_sleep: true, lacks_namespace: false };
+        let mut context = Self {
+            policies,
+            services: HashMap::new(),
+            traffic: None,
+            native_sleep: true,
+            lacks_namespace: false,
+        };
         if let Some(namespace) = namespace {
             context.read_namespace(client, namespace, &mut warnings).await;
         } else {
@@ -91,15 +104,29 @@ impl ClusterContext {
         }
     }
 
+    /// Reads the objects that lead requests to Services, as far as the user may list them. Returns a warning about the kinds
+    /// that are skipped.
+    pub(super) async fn read_exposures(&mut self, client: &Client, namespace: Option<&str>) -> Option<String> {
+        let namespace = namespace.unwrap_or(client.default_namespace());
+        let found = TrafficObjects::read(client, namespace).await;
+        let skipped = found.skipped();
+        self.traffic = Some(TrafficCache::fixed(found.objects.into_iter().map(Arc::unwrap_or_clone)));
+        skipped
+    }
+
     /// The context of a namespace.
     pub(super) fn namespace_context(&self, namespace: &str) -> NamespaceContext {
-        NamespaceContext {
+        let context = NamespaceContext {
             services: self.services_in(namespace),
             native_sleep: self.native_sleep,
             // A namespace that can't be read is assumed to be labelled.
             injection_enabled: self.policies.labels(namespace).is_none_or(labels::is_enabled),
             has_unusable_policy: self.policies.are_incomplete,
             ..self.policies.namespace_context(namespace)
+        };
+        match &self.traffic {
+            Some(traffic) => traffic.added_to(context, namespace),
+            None => context,
         }
     }
 

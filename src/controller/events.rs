@@ -124,10 +124,17 @@ impl EventPublisher {
         self.send(&reference(kind, object), EventType::Normal, reason, note);
     }
 
-    /// Publishes the warnings about a workload, once until they change.
-    pub(super) fn degraded(&self, kind: Kind, object: &DynamicObject, evaluation: &Evaluation) {
-        let warnings = &evaluation.warnings;
-        if self.should_publish(object, "Degraded", warnings) {
+    /// Publishes the warnings about a workload, once until they change, without one that has an Event of its own.
+    pub(super) fn degraded(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        evaluation: &Evaluation,
+        published: Option<&String>,
+    ) {
+        let warnings = evaluation.warnings.iter().filter(|warning| Some(*warning) != published);
+        let warnings: Vec<String> = warnings.cloned().collect();
+        if self.should_publish(object, "Degraded", &warnings) {
             let others = warnings.len().saturating_sub(MAX_WARNINGS);
             let others = (others > 0).then(|| format!("{others} more warnings are not shown"));
             let mut notes = warnings.iter().take(MAX_WARNINGS).cloned().chain(others);
@@ -189,8 +196,8 @@ impl EventPublisher {
     }
 
     /// Reports that the drain of the workload is too short for its exposures, once until that changes. `None` if it isn't.
-    pub(super) fn drain_too_short(&self, kind: Kind, object: &DynamicObject, shortfall: Option<String>) {
-        self.warn_once(kind, object, "DrainTooShort", shortfall);
+    pub(super) fn drain_too_short(&self, kind: Kind, object: &DynamicObject, note: Option<String>) {
+        self.warn_once(kind, object, "DrainTooShort", note);
     }
 
     /// Publishes a warning, once until it changes. `None` if there is none.

@@ -108,7 +108,7 @@ async fn at_most_eight_of_many_warnings_are_published() {
     let workload = crate::plan::Workload::of(Kind::Deployment, &object);
     let evaluation = crate::plan::evaluate(&workload, &crate::plan::NamespaceContext::default());
     assert!(evaluation.warnings.len() > 10 * MAX_WARNINGS);
-    publisher.degraded(Kind::Deployment, &object, &evaluation);
+    publisher.degraded(Kind::Deployment, &object, &evaluation, None);
     assert_eq!(MAX_PENDING_EVENTS - publisher.events.capacity(), MAX_WARNINGS + 1);
 }
 

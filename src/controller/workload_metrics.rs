@@ -105,7 +105,7 @@ fn state(key: &Key, desired: &DesiredState, backoff: &Backoff) -> Option<Workloa
             Some(WorkloadState::Blocked)
         }
         InjectionState::Unmanaged | InjectionState::Reverted => None,
-        InjectionState::Injected if desired.drain_shortfall.is_some() => Some(WorkloadState::DrainTooShort),
+        InjectionState::Injected if desired.short_drain.is_some() => Some(WorkloadState::DrainTooShort),
         InjectionState::Injected => Some(WorkloadState::Injected),
         InjectionState::Pending | InjectionState::PodInjection if desired.timing == RolloutTiming::DryRun => {
             Some(WorkloadState::Audit)

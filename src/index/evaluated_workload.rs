@@ -6,18 +6,15 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, api::ObjectMeta, core::DynamicObject};
 use serde_json::Value;
 
-use super::{
-    cached_workload::CachedWorkload,
-    exposures::{InjectedDrain, NamespaceExposures},
-};
+use super::cached_workload::CachedWorkload;
 use crate::{
     api::{RecommendationMode, annotations::ROLLOUT},
     hash::hash_of,
     keys::{PolicyKey, PolicyKeys},
     owners::controller_of,
     plan::{
-        self, Evaluation, InjectionState, Kind, NamespaceContext, OptIn, PodTemplate, RolloutTiming, Source,
-        Workload,
+        self, Evaluation, InjectionState, Kind, NamespaceContext, OptIn, PodTemplate, RolloutTiming,
+        ShortDrain, Source, Workload,
     },
     scheduler::{
         Snapshot,
@@ -78,8 +75,8 @@ pub struct DesiredState {
     pub too_large: bool,
     /// Why it can't be injected, shortened; empty if it can.
     pub unsatisfiable_reasons: Vec<String>,
-    /// Why the injected drain is too short for its exposures; `None` if it isn't. It causes no rollout.
-    pub drain_shortfall: Option<String>,
+    /// Why its injected drain is too short for its exposures; `None` if it isn't.
+    pub short_drain: Option<ShortDrain>,
     /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, the bounds of
     /// recommendations, warnings, and whether a policy can't be used.
     pub other_outputs_hash: u64,
@@ -121,13 +118,12 @@ fn is_started_by_adieu(workload: &Workload<'_>) -> bool {
 }
 
 impl EvaluatedWorkload {
-    /// Evaluates a workload in the context of its namespace, with the exposures of the namespace.
+    /// Evaluates a workload in the context of its namespace.
     #[must_use]
     pub fn of(
         kind: Kind,
         cached: &CachedWorkload,
         namespace_context: &NamespaceContext,
-        exposures: &NamespaceExposures,
         keys: &PolicyKeys,
     ) -> Option<Self> {
         let metadata = cached.meta();
@@ -145,10 +141,6 @@ impl EvaluatedWorkload {
             && controller_of(metadata).is_none();
         desired.is_started_by_adieu =
             rollout.state != RolloutState::Complete && (is_reverted || is_started_by_adieu(&workload));
-        if desired.state == InjectionState::Injected {
-            let injected = InjectedDrain::of(&workload.template);
-            desired.drain_shortfall = injected.and_then(|injected| exposures.shortfall(&injected));
-        }
         Some(Self { desired, specification, rollout })
     }
 
@@ -280,7 +272,7 @@ impl DesiredState {
             },
             too_large: too_large.is_some(),
             unsatisfiable_reasons,
-            drain_shortfall: None,
+            short_drain: plan::short_drain(workload, resolution).filter(|_| state == InjectionState::Injected),
             other_outputs_hash: hash_of(&(
                 budget,
                 marks,

@@ -13,7 +13,6 @@ use super::{
     caches::Caches,
     dirty::Batch,
     evaluated_workload::EvaluatedWorkload,
-    exposures::NamespaceExposures,
     slim::reference,
     workload_index::{EvaluationCause, Index, PolicyVersion},
 };
@@ -24,13 +23,7 @@ use crate::{
 };
 
 /// The contexts of namespaces; `None` if it isn't known which policies apply.
-type Contexts = HashMap<String, Option<EvaluationContext>>;
-
-/// What the evaluations of a namespace's workloads depend on.
-struct EvaluationContext {
-    namespace: NamespaceContext,
-    exposures: NamespaceExposures,
-}
+type Contexts = HashMap<String, Option<NamespaceContext>>;
 
 /// Why a workload may have to be evaluated.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,13 +108,10 @@ impl Index {
         let is_deleted = cached.is_none();
         let evaluation = cached.zip(context).and_then(|(cached, context)| {
             let evaluate = || {
-                let EvaluationContext { namespace, exposures } = context;
                 before
                     .as_deref()
-                    .and_then(|before| before.with_status(key.kind, &cached, namespace))
-                    .or_else(|| {
-                        EvaluatedWorkload::of(key.kind, &cached, namespace, exposures, self.policy_keys())
-                    })
+                    .and_then(|before| before.with_status(key.kind, &cached, context))
+                    .or_else(|| EvaluatedWorkload::of(key.kind, &cached, context, self.policy_keys()))
             };
             let evaluated = caches.unusable().attempt(evaluate);
             evaluated.unwrap_or_else(|reason| {
@@ -183,17 +173,8 @@ fn is_selected(caches: &Caches, key: &WorkloadKey, services: &ChangedServices<'_
 }
 
 /// The context of a namespace; `None` if it isn't known which policies apply.
-fn context<'a>(
-    caches: &Caches,
-    contexts: &'a mut Contexts,
-    namespace: &str,
-) -> Option<&'a EvaluationContext> {
-    let find = || {
-        caches.are_policies_known(namespace).then(|| {
-            let context = caches.namespace_context(namespace);
-            EvaluationContext { exposures: caches.exposures(namespace, &context), namespace: context }
-        })
-    };
+fn context<'a>(caches: &Caches, contexts: &'a mut Contexts, namespace: &str) -> Option<&'a NamespaceContext> {
+    let find = || caches.are_policies_known(namespace).then(|| caches.namespace_context(namespace));
     contexts.entry(namespace.to_owned()).or_insert_with(find).as_ref()
 }
 
@@ -205,7 +186,7 @@ fn versions(caches: &Caches, batch: &Batch, contexts: &mut Contexts) -> BTreeMap
     let mut add = |policy: &Arc<GracefulPolicy>| {
         let namespace = policy.namespace().unwrap_or_default();
         let key = policy_key(&namespace, &Source::Policy(policy.name_any()));
-        let context = context(caches, contexts, &namespace).map_or(&unknown, |context| &context.namespace);
+        let context = context(caches, contexts, &namespace).unwrap_or(&unknown);
         versions.insert(key, PolicyVersion::of(policy.meta(), plan::effective(&policy.spec, context)));
     };
     if batch.all {

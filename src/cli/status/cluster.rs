@@ -1,6 +1,6 @@
 //! Reads the workloads of a cluster.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use anyhow::{Context as _, bail};
 use kube::{Client, Resource as _, ResourceExt as _, core::DynamicObject};
@@ -14,15 +14,13 @@ use crate::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},
         live_object::get_workload,
         reference::Reference,
-        traffic_objects::TrafficObjects,
     },
     index::{
         cached_workload::CachedWorkload,
-        exposures::{Exposures, InjectedDrain, NamespaceExposures},
         list::{Selectors, for_each},
         workloads::resource,
     },
-    plan::{Kind, ManagementState, NamespaceContext, Workload, WorkloadStatus, workload_status},
+    plan::{Kind, ManagementState, NamespaceContext, WorkloadStatus, workload_status},
 };
 
 /// The selection of workloads.
@@ -47,11 +45,12 @@ pub(super) async fn read(
     selection: &Selection<'_>,
 ) -> anyhow::Result<(Report, Vec<String>)> {
     let namespace = selection.namespace.map(String::as_str);
-    let (cluster, mut warnings) = ClusterContext::read(client, namespace).await;
+    let (mut cluster, mut warnings) = ClusterContext::read(client, namespace).await;
     if let (true, Some(namespace)) = (cluster.lacks_namespace, namespace) {
         bail!("the namespace {namespace:?} does not exist: check its spelling, and the kubeconfig's context");
     }
     warnings.extend(cluster.missing_kinds());
+    warnings.extend(cluster.read_exposures(client, namespace).await);
     let terminations = LastTerminations::read(client, namespace, &mut warnings).await;
     let mut reader = Reader {
         cluster: &cluster,
@@ -63,7 +62,6 @@ pub(super) async fn read(
             ..Report::default()
         },
         terminations,
-        injected: Vec::new(),
         warnings,
     };
     if selection.workloads.is_empty() {
@@ -72,7 +70,6 @@ pub(super) async fn read(
     for workload in selection.workloads {
         reader.get(client, workload, namespace.unwrap_or_default()).await?;
     }
-    reader.find_short_drains(client, namespace).await;
     Ok((reader.report, reader.warnings))
 }
 
@@ -82,8 +79,6 @@ struct Reader<'a> {
     contexts: HashMap<String, NamespaceContext>,
     includes_not_managed: bool,
     terminations: Option<LastTerminations>,
-    /// The positions of injected workloads among the rows, with their drains.
-    injected: Vec<(usize, InjectedDrain)>,
     report: Report,
     warnings: Vec<String>,
 }
@@ -121,29 +116,6 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads what leads requests to the injected workloads, and finds those whose drain is too short for it.
-    async fn find_short_drains(&mut self, client: &Client, namespace: Option<&str>) {
-        if self.injected.is_empty() {
-            return;
-        }
-        let namespace = namespace.unwrap_or(client.default_namespace());
-        let found = TrafficObjects::read(client, namespace).await;
-        self.warnings.extend(found.skipped());
-        let exposures = Exposures::fixed(found.objects.into_iter().map(Arc::unwrap_or_clone));
-        let mut namespaces: HashMap<&str, NamespaceExposures> = HashMap::new();
-        for (position, injected) in &self.injected {
-            let Some(row) = self.report.rows.get_mut(*position) else { continue };
-            let Some((namespace, context)) = self.contexts.get_key_value(&row.namespace) else { continue };
-            let exposures = namespaces
-                .entry(namespace.as_str())
-                .or_insert_with(|| NamespaceExposures::new(&exposures, namespace, context));
-            if let Some(shortfall) = exposures.shortfall(injected) {
-                row.status.state = ManagementState::DrainTooShort;
-                row.status.reason = Some(shortfall);
-            }
-        }
-    }
-
     fn add_text(&mut self, kind: Kind, text: &[u8]) {
         match CachedWorkload::read(text) {
             Ok(cached) => self.add(kind, &cached.object(), cached.too_large()),
@@ -169,10 +141,6 @@ impl Reader<'_> {
         };
         self.report.not_managed += usize::from(!status.is_managed());
         if status.is_managed() || self.includes_not_managed {
-            if status.state == ManagementState::Injected {
-                let injected = InjectedDrain::of(&Workload::of(kind, object).template);
-                self.injected.extend(injected.map(|injected| (self.report.rows.len(), injected)));
-            }
             let terminations = self.terminations.as_ref();
             let last_termination = terminations.and_then(|all| all.of(kind, &object.metadata));
             self.report.rows.push(WorkloadRow { kind, namespace, name, status, last_termination });

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     api::TerminationOutcome,
     cli::status::terminations::LastTermination,
+    plan::{Workload, evaluate},
     runtime::test_support::{client, failure, not_found},
 };
 
@@ -18,6 +19,11 @@ fn deployment(namespace: &str, name: &str, annotations: &Value) -> Value {
 
 fn page(items: &[Value]) -> Value {
     json!({"metadata": {"resourceVersion": "1"}, "items": items})
+}
+
+/// The API groups of a cluster without any.
+fn no_groups() -> Value {
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})
 }
 
 const ALL: Selection<'static> =
@@ -52,6 +58,7 @@ async fn workloads_of_all_namespaces_are_listed_with_their_policies() {
             }
             "clustergracefulpolicies" => (200, page(std::slice::from_ref(&policy))),
             "namespaces" => (200, page(std::slice::from_ref(&namespace))),
+            "apis" => (200, no_groups()),
             _ => (200, page(&[])),
         })
     });
@@ -80,6 +87,7 @@ async fn missing_rights_and_kinds_are_reported() {
                 _ if denied.contains(&kind) => (403, failure(403, "forbidden")),
                 "gracefulpolicies" | "clustergracefulpolicies" => (404, not_found()),
                 "statefulsets" => (200, page(&[deployment("shop", "db", &json!({}))])),
+                "apis" => (200, no_groups()),
                 _ => (200, page(&[])),
             })
         })
@@ -109,6 +117,7 @@ async fn a_given_workload_is_listed_although_it_is_not_managed() {
             "web" => (200, object.clone()),
             "shop" => (200, json!({"metadata": {"name": "shop"}})),
             "gracefulpolicies" | "clustergracefulpolicies" | "services" => (200, page(&[])),
+            "apis" => (200, no_groups()),
             _ => (404, not_found()),
         })
     });
@@ -132,8 +141,11 @@ async fn a_workload_that_is_too_large_for_the_operator_is_not_injected() {
     let broken = json!({"metadata": {"name": 1}});
     let client = client(move |_, target| {
         let items = [large.clone(), broken.clone()];
-        let is_deployments = target.contains("/deployments");
-        Some((200, if is_deployments { page(&items) } else { page(&[]) }))
+        Some(match target {
+            "/apis" => (200, no_groups()),
+            target if target.contains("/deployments") => (200, page(&items)),
+            _ => (200, page(&[])),
+        })
     });
     let (report, warnings) = read(&client, &ALL).await.unwrap();
     assert_eq!(states(&report), [("large", ManagementState::NotInjected)]);
@@ -167,6 +179,7 @@ async fn the_last_termination_is_that_of_the_workload_and_missing_profiles_are_n
                 "deployments" => (200, page(&workloads)),
                 "terminationprofiles" if code == 200 => (200, page(&profiles)),
                 "terminationprofiles" => (code, failure(code, "no profiles")),
+                "apis" => (200, no_groups()),
                 _ => (200, page(&[])),
             })
         })
@@ -182,4 +195,46 @@ async fn the_last_termination_is_that_of_the_workload_and_missing_profiles_are_n
         assert_eq!((report.has_terminations, warnings.len()), (false, warned), "{code}: {warnings:?}");
         assert!(report.is_complete && report.rows.iter().all(|row| row.last_termination.is_none()));
     }
+}
+
+#[tokio::test]
+async fn an_injected_drain_that_is_too_short_for_the_exposures_is_a_state() {
+    let on = json!({"adieu.dev/graceful": "true"});
+    let injected = |name: &str| {
+        let mut workload = deployment("shop", name, &on);
+        let object: DynamicObject = serde_json::from_value(workload.clone()).unwrap();
+        let evaluation = evaluate(&Workload::of(Kind::Deployment, &object), &NamespaceContext::default());
+        workload["spec"]["template"] = evaluation.template.unwrap();
+        workload
+    };
+    let workloads = ["web", "worker"].map(injected);
+    let group = json!({"name": "networking.k8s.io", "versions": [
+        {"groupVersion": "networking.k8s.io/v1", "version": "v1"},
+    ]});
+    let ingresses = json!({"kind": "Ingress", "name": "ingresses", "namespaced": true, "singularName": "",
+        "verbs": ["get", "list", "watch"]});
+    let ingress = json!({
+        "metadata": {"name": "shop", "namespace": "shop"},
+        "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},
+    });
+    let service = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
+    let client = client(move |_, target| {
+        Some(match target.split('?').next().unwrap() {
+            "/apis" => (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})),
+            "/apis/networking.k8s.io/v1" => {
+                let version = "networking.k8s.io/v1";
+                (200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version,
+                    "resources": [ingresses]}))
+            }
+            path if path.ends_with("/ingresses") => (200, page(std::slice::from_ref(&ingress))),
+            path if path.ends_with("/services") => (200, page(std::slice::from_ref(&service))),
+            path if path.ends_with("/deployments") => (200, page(&workloads)),
+            _ => (200, page(&[])),
+        })
+    });
+    let (report, warnings) = read(&client, &ALL).await.unwrap();
+    let expected = [("web", ManagementState::DrainTooShort), ("worker", ManagementState::Injected)];
+    assert_eq!((states(&report), warnings), (expected.to_vec(), vec![]));
+    let reason = report.rows[0].status.reason.as_ref().unwrap();
+    assert!(reason.contains("Ingress shop/shop (class nginx) needs 30 s"), "{reason}");
 }

@@ -101,9 +101,9 @@ impl StatusBuilder {
             InjectionState::Reverted => self.reverted += 1,
             InjectionState::Unmanaged => {}
         }
-        if let Some(shortfall) = &desired.drain_shortfall {
+        if let Some(short) = &desired.short_drain {
             self.short_drains += 1;
-            self.short_drain.get_or_insert_with(|| (name(), shortfall.clone()));
+            self.short_drain.get_or_insert_with(|| (name(), short.to_string()));
         }
     }
 

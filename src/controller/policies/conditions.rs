@@ -182,12 +182,12 @@ pub(super) fn blocked(builder: &StatusBuilder) -> ConditionUpdate {
 
 /// The condition `DrainTooShort`, with the exposure of the first workload.
 pub(super) fn drain_too_short(builder: &StatusBuilder) -> ConditionUpdate {
-    let Some((name, shortfall)) = &builder.short_drain else {
+    let Some((name, why)) = &builder.short_drain else {
         return ConditionUpdate::new(false, "DrainSufficient", "");
     };
     let verb = if builder.short_drains == 1 { "has" } else { "have" };
     let message = format!(
-        "{} {verb} a drain that is too short for the exposures, for example {name}: {shortfall}",
+        "{} {verb} a drain that is too short for the exposures, for example {name}: {why}",
         workloads(builder.short_drains)
     );
     ConditionUpdate::new(true, "LongerDrainNeeded", message)

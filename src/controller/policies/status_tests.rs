@@ -14,7 +14,7 @@ use crate::{
         keys::{Key, key},
         policies::{builder::Blockers, newly_true},
     },
-    index::{EvaluatedWorkload, cached_workload::CachedWorkload, exposures::NamespaceExposures},
+    index::{EvaluatedWorkload, cached_workload::CachedWorkload},
     keys::PolicyKeys,
     plan::{self, Kind, NamespaceContext, Workload},
     scheduler::{FailedRollout, PolicyStatus},
@@ -45,8 +45,7 @@ type Candidates = Vec<(Kind, Arc<CachedWorkload>, Arc<NamespaceContext>)>;
 fn builder<P: Policy>(policy: &P, candidates: &Candidates, blockers: &Blockers<'_>) -> StatusBuilder {
     let key = policy_key(&policy.meta().namespace.clone().unwrap_or_default(), &policy.source());
     let evaluated = candidates.iter().filter_map(|(kind, cached, context)| {
-        let exposures = NamespaceExposures::default();
-        let evaluation = EvaluatedWorkload::of(*kind, cached, context, &exposures, &PolicyKeys::default())?;
+        let evaluation = EvaluatedWorkload::of(*kind, cached, context, &PolicyKeys::default())?;
         Some((Key::new(*kind, cached.meta()), Arc::new(evaluation)))
     });
     StatusBuilder::of(&key, &evaluated.collect::<Vec<_>>(), blockers)

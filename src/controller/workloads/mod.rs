@@ -29,14 +29,9 @@ use crate::{
     api::annotations::APPLIED_RECOMMENDATION,
     index::{
         cached_workload::CachedWorkload,
-        caches::Caches,
-        exposures::InjectedDrain,
         workloads::{Events, resource},
     },
-    plan::{
-        self, Evaluation, InjectionState, Kind, NamespaceContext, OptIn, RecommendationChange, RolloutTiming,
-        Workload,
-    },
+    plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RecommendationChange, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
     scheduler::progress::{RolloutState, rollout_state},
 };
@@ -140,9 +135,11 @@ async fn reconcile(
     }
     let missed = plan::missed_warnings(&workload, &evaluation, &namespace_context);
     evaluation.warnings.extend(missed);
-    context.events.degraded(kind, object, &evaluation);
-    let shortfall = drain_shortfall(&workload, &context.caches, &evaluation, &namespace, &namespace_context);
-    context.events.drain_too_short(kind, object, shortfall);
+    let short_drain = plan::short_drain(&workload, &evaluation.resolution)
+        .map(|short| short.to_string())
+        .filter(|short| evaluation.warnings.contains(short));
+    context.events.degraded(kind, object, &evaluation, short_drain.as_ref());
+    context.events.drain_too_short(kind, object, short_drain);
     let action = apply_template(kind, object, context, &evaluation, &namespace_context).await?;
     let budget =
         pod_disruption_budgets::reconcile(&context.client, &context.caches, kind, object, &evaluation);
@@ -169,21 +166,6 @@ async fn reconcile(
         return Ok(action);
     }
     Ok(leftover.map_or(action, |_| Action::requeue(LEFTOVER_AGE)))
-}
-
-/// Why the injected drain is too short for the exposures of the pods; `None` if it isn't.
-fn drain_shortfall(
-    workload: &Workload<'_>,
-    caches: &Caches,
-    evaluation: &Evaluation,
-    namespace: &str,
-    namespace_context: &NamespaceContext,
-) -> Option<String> {
-    if evaluation.state != InjectionState::Injected {
-        return None;
-    }
-    let injected = InjectedDrain::of(&workload.template)?;
-    caches.exposures(namespace, namespace_context).shortfall(&injected)
 }
 
 /// The changes of adieu's annotations on the workload itself.

@@ -9,7 +9,7 @@ use super::{Caches, watches::MissingKinds};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     index::{
-        by_namespace::fixed, change_set::ChangeSet, exposures::Exposures, unusable_objects::UnusableObjects,
+        by_namespace::fixed, change_set::ChangeSet, exposures::TrafficCache, unusable_objects::UnusableObjects,
         workloads::Workloads,
     },
     plan::Kind,
@@ -29,7 +29,7 @@ impl Caches {
             services: fixed(services),
             namespaces: fixed(vec![]),
             budgets: fixed(vec![]),
-            exposures: Exposures::default(),
+            traffic: TrafficCache::default(),
             workloads: Workloads::fixed(workloads),
             native_sleep: watch::channel(Some(true)).1,
             policies_changed: watch::channel(()).1,
@@ -49,7 +49,7 @@ impl Caches {
     /// Caches with these objects that lead requests to Services.
     #[must_use]
     pub fn with_traffic(self, objects: Vec<TrafficObject>) -> Self {
-        Self { exposures: Exposures::fixed(objects), ..self }
+        Self { traffic: TrafficCache::fixed(objects), ..self }
     }
 
     /// Caches with these namespaces.

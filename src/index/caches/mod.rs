@@ -27,7 +27,7 @@ use super::{
     by_namespace::{Namespaced, namespaced},
     change_set::ChangeSet,
     dirty::Dirty,
-    exposures::{Exposures, NamespaceExposures},
+    exposures::TrafficCache,
     kubelets,
     relevance::{Relevance, generation, labels, relevant_budgets, service_fields},
     unusable_objects::UnusableObjects,
@@ -50,7 +50,7 @@ pub struct Caches {
     services: Namespaced<Service>,
     namespaces: Namespaced<Namespace>,
     budgets: Namespaced<PodDisruptionBudget>,
-    exposures: Exposures,
+    traffic: TrafficCache,
     workloads: Workloads,
     native_sleep: watch::Receiver<Option<bool>>,
     policies_changed: watch::Receiver<()>,
@@ -77,15 +77,15 @@ impl Caches {
         let (native_sleep_sender, native_sleep) = watch::channel(None);
         let (policies_sender, policies_changed) = watch::channel(());
         let (synced_sender, synced) = watch::channel(false);
-        let (exposures, traffic) =
-            Exposures::follow(client, kinds, workloads.quota(), workloads.dirty(), unusable);
+        let (traffic, traffic_watches) =
+            TrafficCache::follow(client, kinds, workloads.quota(), workloads.dirty(), unusable);
         let caches = Self {
             policies,
             cluster_policies,
             services,
             namespaces,
             budgets,
-            exposures,
+            traffic,
             workloads,
             native_sleep,
             policies_changed,
@@ -123,7 +123,7 @@ impl Caches {
         let synced = caches.clone().publish_synced(synced_sender);
         let task = async {
             let stores = async { tokio::join!(policies, cluster_policies, services, namespaces, budgets) };
-            tokio::join!(stores, traffic, kubelets, native_sleep, synced);
+            tokio::join!(stores, traffic_watches, kubelets, native_sleep, synced);
         };
         (caches, task)
     }
@@ -195,7 +195,7 @@ impl Caches {
             && self.budgets.wait_until_ready().await.is_ok()
             && self.native_sleep.wait_for(Option::is_some).await.is_ok();
         if filled {
-            drop(timeout(EXPOSURES_LIMIT, self.exposures.listed()).await);
+            drop(timeout(EXPOSURES_LIMIT, self.traffic.listed()).await);
             synced.send_replace(true);
         }
         // Without a sender, receivers would fail.
@@ -217,14 +217,14 @@ impl Caches {
         wait_until(changed, limit, || self.are_policies_known(namespace).then_some(())).await.is_some()
     }
 
-    /// The policies, Services and other facts that apply to the workloads of a namespace.
+    /// The policies, Services, exposures and other facts that apply to the workloads of a namespace.
     #[must_use]
     pub fn namespace_context(&self, namespace: &str) -> NamespaceContext {
         let labels = self.namespaces.get(&ObjectRef::new(namespace)).map(|found| found.labels().clone());
         // A namespace that isn't cached yet is assumed to be labelled.
         let injection_enabled = labels.as_ref().is_none_or(is_enabled);
         let labels = labels.unwrap_or_default();
-        NamespaceContext {
+        let context = NamespaceContext {
             policies: self.policies.in_namespace(namespace),
             cluster_policies: self.cluster_policies.state_filter(|policy| {
                 let selector = policy.spec.namespace_selector.as_ref();
@@ -235,7 +235,8 @@ impl Caches {
             native_sleep: self.native_sleep.borrow().unwrap_or(true),
             injection_enabled,
             has_unusable_policy: self.unusable.has_policy_for(namespace),
-        }
+        };
+        self.traffic.added_to(context, namespace)
     }
 
     /// The facts that apply in all namespaces: the cluster policies without a selector by labels.
@@ -243,12 +244,6 @@ impl Caches {
     pub fn cluster_wide_context(&self) -> NamespaceContext {
         let cluster_policies = self.cluster_policies.state_filter(|policy| !selects_by_labels(policy));
         NamespaceContext { cluster_policies, ..NamespaceContext::default() }
-    }
-
-    /// The exposures of the pods of a namespace, in its context.
-    #[must_use]
-    pub fn exposures(&self, namespace: &str, context: &NamespaceContext) -> NamespaceExposures {
-        NamespaceExposures::new(&self.exposures, namespace, context)
     }
 
     /// The Service of that name.

@@ -3,7 +3,6 @@
 //! Traffic objects are watched in the kinds that the API server serves; a CRD that is added later is found by a watch of
 //! CRDs. Of each object only its references to others are kept.
 
-mod profiles;
 mod served;
 mod traffic_watches;
 mod watched_traffic;
@@ -14,7 +13,7 @@ use std::{
 };
 
 use adieu_exposures::{
-    Drain, Exposure, Kind, Pods, Profiles, TrafficIndex, TrafficObject, drain_of, exposures_of,
+    Exposure, Kind, Pods, Profiles, TrafficIndex, TrafficObject, exposures_of, required_drain,
 };
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
@@ -23,24 +22,27 @@ use tokio::sync::watch;
 use traffic_watches::TrafficWatches;
 
 use super::{dirty::Dirty, object_quota::Quota, unusable_objects::UnusableObjects};
-use crate::plan::{NamespaceContext, PodTemplate, Setting, Source, selects, string_map};
+use crate::{
+    api::ClusterGracefulPolicy,
+    plan::{Exposures, NamespaceContext, RequiredDrain, selects},
+};
 
 /// The objects that lead requests to Services.
 #[derive(Clone, Debug)]
-pub struct Exposures {
+pub struct TrafficCache {
     index: Arc<RwLock<TrafficIndex>>,
     /// The number of kinds that are served, but not listed yet.
     unlisted: watch::Receiver<usize>,
 }
 
-impl Default for Exposures {
+impl Default for TrafficCache {
     /// No objects.
     fn default() -> Self {
-        Self { index: Arc::default(), unlisted: watch::channel(0).1 }
+        Self::fixed([])
     }
 }
 
-impl Exposures {
+impl TrafficCache {
     /// The objects of these kinds, and the task that watches them, which never returns.
     pub(super) fn follow(
         client: &Client,
@@ -69,12 +71,24 @@ impl Exposures {
         for object in objects {
             drop(index.insert(object));
         }
-        Self { index: Arc::new(RwLock::new(index)), ..Self::default() }
+        Self { index: Arc::new(RwLock::new(index)), unlisted: watch::channel(0).1 }
     }
 
     /// Waits until every kind that is served has been listed, or may not be listed.
     pub(super) async fn listed(&self) {
         drop(self.unlisted.clone().wait_for(|unlisted| *unlisted == 0).await);
+    }
+
+    /// The context of a namespace with the exposures of its pods.
+    #[must_use]
+    pub fn added_to(&self, context: NamespaceContext, namespace: &str) -> NamespaceContext {
+        let exposures = CachedExposures {
+            traffic: self.clone(),
+            namespace: namespace.to_owned(),
+            services: context.services.clone(),
+            cluster_policies: context.cluster_policies.clone(),
+        };
+        NamespaceContext { exposures: Some(Arc::new(exposures)), ..context }
     }
 
     /// The exposures of the pods that these Services of their namespace may select.
@@ -89,74 +103,23 @@ impl Exposures {
     }
 }
 
-/// The exposures of the pods of a namespace.
-#[derive(Clone, Debug, Default)]
-pub struct NamespaceExposures {
-    exposures: Exposures,
+/// The exposures of the pods of a namespace. What leads to a Service is looked up when it is needed.
+#[derive(Debug)]
+struct CachedExposures {
+    traffic: TrafficCache,
     namespace: String,
     services: Vec<Arc<Service>>,
-    profiles: Profiles,
+    cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
 }
 
-impl NamespaceExposures {
-    /// The exposures of the pods of a namespace, in its context.
-    #[must_use]
-    pub fn new(exposures: &Exposures, namespace: &str, context: &NamespaceContext) -> Self {
-        Self {
-            exposures: exposures.clone(),
-            namespace: namespace.to_owned(),
-            services: context.services.clone(),
-            profiles: profiles::of(&context.cluster_policies),
-        }
+impl Exposures for CachedExposures {
+    fn required_drain(&self, labels: &BTreeMap<String, String>) -> Option<RequiredDrain> {
+        let exposures = self.traffic.of(Pods { namespace: &self.namespace, labels }, &self.services);
+        required_drain(&exposures, &Profiles::of(&self.cluster_policies))
     }
 
-    /// The drain that pods with these labels need.
-    #[must_use]
-    pub fn drain(&self, labels: &BTreeMap<String, String>) -> Drain {
-        let pods = Pods { namespace: &self.namespace, labels };
-        drain_of(&self.exposures.of(pods, &self.services), &self.profiles)
-    }
-
-    /// Whether all kinds that are served have been listed. Otherwise pods may need a longer drain than is known.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        *self.exposures.unlisted.borrow() == 0
-    }
-
-    /// Why an injected drain is too short for the exposures of the pods; `None` if it isn't.
-    #[must_use]
-    pub fn shortfall(&self, injected: &InjectedDrain) -> Option<String> {
-        let InjectedDrain { seconds: injected, from, labels } = injected;
-        let Drain { seconds, because } = self.drain(labels);
-        (*injected < seconds).then(|| {
-            format!(
-                "the injected drain of {injected} s ({from}) is too short, {seconds} s are needed: {because}; a longer one takes \
-                 effect with the next change of the pod template"
-            )
-        })
-    }
-}
-
-/// The drain that is injected into a pod template.
-#[derive(Clone, Debug)]
-pub struct InjectedDrain {
-    seconds: i64,
-    from: Source,
-    /// The labels of the pods.
-    labels: BTreeMap<String, String>,
-}
-
-impl InjectedDrain {
-    /// The drain of a template; `None` without an injected preStop hook: how long hooks of the user take may be unknown.
-    #[must_use]
-    pub fn of(template: &PodTemplate<'_>) -> Option<Self> {
-        let record = template.record()?;
-        if record.containers.values().all(|container| container.pre_stop.is_none()) {
-            return None;
-        }
-        let Setting { value, from } = &record.settings.drain_seconds;
-        let labels = string_map(&template["metadata"]["labels"]);
-        Some(Self { seconds: *value, from: from.clone(), labels })
+    fn is_complete(&self) -> bool {
+        *self.traffic.unlisted.borrow() == 0
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::timeout};
 use super::*;
 use crate::{
     api::GracefulPolicy,
-    index::{cached_workload::CachedWorkload, caches::Caches, exposures::NamespaceExposures},
+    index::{cached_workload::CachedWorkload, caches::Caches},
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -96,9 +96,7 @@ fn a_workload_of_which_only_a_stub_is_cached_is_evaluated_again() {
     let (kind, object) = deployment("shop", "web", json!({}));
     let context = two_namespaces(20, 1, &json!({})).namespace_context("shop");
     let cached = CachedWorkload::from(object);
-    let exposures = NamespaceExposures::default();
-    let evaluation = EvaluatedWorkload::of(kind, &cached, &context, &exposures, &PolicyKeys::default());
-    let evaluation = evaluation.unwrap();
+    let evaluation = EvaluatedWorkload::of(kind, &cached, &context, &PolicyKeys::default()).unwrap();
     assert!(evaluation.with_status(kind, &cached, &context).is_some());
     assert!(evaluation.with_status(kind, &cached.stub("no room"), &context).is_none());
 }

@@ -44,7 +44,8 @@ pub(super) fn with_exposures(
         let from = Source::auto(by.clone(), Some(required.to_string()));
         Setting { value: required.bounded_seconds(), from }
     });
-    let kept = kept(workload, exposures.is_some()).map(|(value, reason)| {
+    let are_known = exposures.is_some_and(|exposures| exposures.is_complete());
+    let kept = kept(workload, are_known).map(|(value, reason)| {
         let from = Source::auto(by.clone(), Some(reason.to_owned()));
         Setting { value, from }
     });

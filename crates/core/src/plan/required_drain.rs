@@ -18,6 +18,11 @@ const MAX_SHOWN: usize = 180;
 pub trait Exposures: Debug + Send + Sync {
     /// The longest drain that an exposure of pods with these labels needs. `None` if they have no exposure.
     fn required_drain(&self, labels: &BTreeMap<String, String>) -> Option<RequiredDrain>;
+
+    /// Whether all exposures are known. If not, an automatic drain that was injected is not shortened.
+    fn is_complete(&self) -> bool {
+        true
+    }
 }
 
 /// The drain that the exposures of pods need.

@@ -9,6 +9,7 @@ use super::{
     pod_template::PodTemplate,
     render::effective_pods,
     resolve::OptIn,
+    short_drain::short_drain,
     source::Source,
     termination::termination,
     workload::{Kind, Workload},
@@ -188,7 +189,10 @@ fn state_of_managed(workload: &Workload<'_>, evaluation: &Evaluation) -> (Manage
         _ if is_pending => (without, reason(NOT_WRITTEN_YET)),
         (_, InjectionState::PodInjection) => (ManagementState::PodInjection, None),
         (_, InjectionState::Reverted) => (ManagementState::Reverted, None),
-        _ => (ManagementState::Injected, None),
+        _ => match short_drain(workload, resolution) {
+            Some(short) => (ManagementState::DrainTooShort, Some(short.to_string())),
+            None => (ManagementState::Injected, None),
+        },
     }
 }
 
