@@ -1,3 +1,4 @@
+use adieu_exposures::TrafficObject;
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 
@@ -26,6 +27,24 @@ async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {
         let labels = patched["metadata"].as_object_mut().unwrap().remove("labels");
         assert_eq!(labels, Some(json!({"adieu.dev/injected": "true"})));
         assert_eq!(patched, object);
+    }
+}
+
+#[tokio::test]
+async fn an_automatic_drain_follows_from_the_cached_exposures() {
+    let service = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
+    let ingress = json!({
+        "metadata": {"name": "shop"},
+        "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},
+    });
+    let ingress = TrafficObject::read("networking.k8s.io", "Ingress", "shop", &ingress).unwrap();
+    let caches = Caches::fixed(vec![], vec![serde_json::from_value(service).unwrap()], vec![]);
+    let created = review_of("CREATE", deployment(&json!({"adieu.dev/graceful": "true"})), Value::Null);
+    for (traffic, drain) in [(vec![], 10), (vec![ingress], 30)] {
+        let (_, patched) = patched_with(caches.clone().with_traffic(traffic), &created).await;
+        let pod = &patched["spec"]["template"]["spec"];
+        assert_eq!(pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], drain);
+        assert_eq!(pod["terminationGracePeriodSeconds"], drain + 35);
     }
 }
 

@@ -220,6 +220,19 @@ mod tests {
     use crate::api::{ClusterGracefulPolicy, GracefulPolicy};
 
     #[test]
+    fn a_drain_that_is_too_short_for_the_exposures_is_a_condition() {
+        let none = drain_too_short(&StatusBuilder::default());
+        assert_eq!((none.is_true, none.reason), (false, "DrainSufficient"));
+        for (short_drains, start) in [(1, "1 workload has a drain"), (2, "2 workloads have a drain")] {
+            let short_drain = Some(("web".to_owned(), "the pods drain for 10 s, but …".to_owned()));
+            let found = drain_too_short(&StatusBuilder { short_drains, short_drain, ..StatusBuilder::default() });
+            assert_eq!((found.is_true, found.reason), (true, "LongerDrainNeeded"));
+            let end = ", for example web: the pods drain for 10 s, but …";
+            assert!(found.message.starts_with(start) && found.message.ends_with(end), "{}", found.message);
+        }
+    }
+
+    #[test]
     fn a_policy_that_applies_to_no_workload_reports_what_to_check() {
         let spec = |spec| serde_json::from_value::<GracefulPolicySpec>(spec).unwrap();
         let (selecting, named) = (spec(json!({"selector": {}})), spec(json!({})));

@@ -197,3 +197,7 @@ impl TrafficWatches {
 fn version<'a>(served: Option<&'a Served>, kind: &Kind) -> Option<&'a ApiResource> {
     served?.get(kind.resource)
 }
+
+#[cfg(test)]
+#[path = "traffic_watches_tests.rs"]
+mod tests;

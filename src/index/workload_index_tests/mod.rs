@@ -1,5 +1,6 @@
 //! The evaluations of the index.
 
+mod exposures;
 mod requeues;
 
 use std::time::Duration;

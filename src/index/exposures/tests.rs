@@ -1,0 +1,169 @@
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use adieu_exposures::KINDS;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::*;
+use crate::runtime::{
+    metrics::Metrics,
+    test_support::{client, failure},
+};
+
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+const LIMIT: Duration = Duration::from_mins(5);
+
+fn service(name: &str) -> Arc<Service> {
+    let metadata = json!({"name": name, "namespace": "shop"});
+    let service = json!({"metadata": metadata, "spec": {"selector": {"app": name}}});
+    Arc::new(serde_json::from_value(service).unwrap())
+}
+
+/// The drain that pods of the namespace `shop` with this label need, and the exposure that needs it.
+fn drain(traffic: &TrafficCache, app: &str) -> Option<(i64, String)> {
+    let services = vec![service("web"), service("api")];
+    let context = NamespaceContext { services, ..NamespaceContext::default() };
+    let exposures = traffic.added_to(context, "shop").exposures.unwrap();
+    let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
+    exposures.required_drain(&labels).map(|required| (required.seconds, required.exposure))
+}
+
+fn group(name: &str) -> Value {
+    let version = format!("{name}/v1");
+    json!({"name": name, "versions": [{"groupVersion": version, "version": "v1"}]})
+}
+
+fn resources(group: &str, kinds: &[(&str, &str)]) -> (u16, Value) {
+    let resource = |(kind, name): &(&str, &str)| json!({"kind": kind, "name": name, "namespaced": true, "singularName": "",
+        "verbs": ["get", "list", "watch"]});
+    let resources: Vec<_> = kinds.iter().map(resource).collect();
+    let version = format!("{group}/v1");
+    (200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}))
+}
+
+fn list(items: Value) -> (u16, Value) {
+    (200, json!({"metadata": {"resourceVersion": "1"}, "items": items}))
+}
+
+/// An API server without permission to list the classes of Ingresses. The CRD of routes is added at the first watch of CRDs,
+/// and served from the third discovery on.
+fn api_server() -> Client {
+    let (discoveries, crd_watches) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    client(move |_, target| {
+        let is_watch = target.contains("watch=");
+        let path = target.split('?').next().unwrap_or_default();
+        Some(match path {
+            "/apis" => {
+                let is_served = discoveries.fetch_add(1, Ordering::Relaxed) >= 2;
+                let groups = if is_served {
+                    vec![group("networking.k8s.io"), group(GATEWAY_API)]
+                } else {
+                    vec![group("networking.k8s.io")]
+                };
+                (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+            }
+            "/apis/networking.k8s.io/v1" => resources(
+                "networking.k8s.io",
+                &[("Ingress", "ingresses"), ("IngressClass", "ingressclasses")],
+            ),
+            "/apis/gateway.networking.k8s.io/v1" => resources(GATEWAY_API, &[("HTTPRoute", "httproutes")]),
+            path if path.ends_with("/customresourcedefinitions") => {
+                if !is_watch {
+                    return Some(list(json!([])));
+                }
+                if crd_watches.fetch_add(1, Ordering::Relaxed) > 0 {
+                    return None;
+                }
+                let metadata = json!({"name": format!("httproutes.{GATEWAY_API}"), "resourceVersion": "2"});
+                (200, json!({"type": "ADDED", "object": {"metadata": metadata}}))
+            }
+            _ if is_watch => return None,
+            path if path.ends_with("/ingresses") => list(json!([{
+                "metadata": {"name": "shop", "namespace": "shop"},
+                "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},
+            }])),
+            path if path.ends_with("/httproutes") => list(json!([{
+                "metadata": {"name": "api", "namespace": "shop"},
+                "spec": {"parentRefs": [{"name": "public"}], "rules": [{"backendRefs": [{"name": "api"}]}]},
+            }])),
+            _ => (403, failure(403, "denied")),
+        })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_are_read_as_far_as_they_are_served_and_permitted_also_those_that_are_installed_later() {
+    let metrics = Metrics::default();
+    let unusable = UnusableObjects::new(&metrics);
+    let dirty = Dirty::default();
+    let kinds = KINDS.iter().collect();
+    let (traffic, watches) =
+        TrafficCache::follow(&api_server(), kinds, &Quota::default(), &dirty, &unusable);
+    assert!(timeout(Duration::ZERO, traffic.listed()).await.is_err());
+    let check = async {
+        traffic.listed().await;
+        assert_eq!(drain(&traffic, "web"), Some((30, "Ingress shop/shop (class nginx)".into())));
+        assert_eq!(drain(&traffic, "api"), Some((10, "Service shop/api (cluster-ip)".into())));
+        assert_eq!(drain(&traffic, "worker"), None);
+        let denied = "adieu_denied_kinds{kind=\"ingressclasses.networking.k8s.io\"} 1";
+        assert!(metrics.render().unwrap().contains(denied));
+        let mut services = BTreeSet::new();
+        while !services.contains(&("shop".to_owned(), "api".to_owned())) {
+            services.extend(dirty.take().await.services);
+        }
+        assert_eq!(drain(&traffic, "api").map(|(seconds, _)| seconds), Some(30));
+        // It ends with the list.
+        traffic.listed().await;
+        services
+    };
+    let services = tokio::select! {
+        () = watches => unreachable!(),
+        services = timeout(LIMIT, check) => services.expect("the end"),
+    };
+    // Only what the objects refer to.
+    assert_eq!(services.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_kinds_nothing_is_requested() {
+    let requesting = client(|_, target| panic!("{target}"));
+    let (dirty, unusable) = (Dirty::default(), UnusableObjects::default());
+    let (traffic, watches) =
+        TrafficCache::follow(&requesting, vec![], &Quota::default(), &dirty, &unusable);
+    traffic.listed().await;
+    assert!(timeout(LIMIT, watches).await.is_err());
+}
+
+#[test]
+fn exposures_are_incomplete_until_all_kinds_are_listed() {
+    let (sender, unlisted) = watch::channel(1);
+    let traffic = TrafficCache { unlisted, ..TrafficCache::default() };
+    let exposures = traffic.added_to(NamespaceContext::default(), "shop").exposures.unwrap();
+    assert!(!exposures.is_complete());
+    sender.send_replace(0);
+    assert!(exposures.is_complete());
+}
+
+#[test]
+fn the_chart_permits_to_read_all_kinds() {
+    const PERMITTED: &str = include_str!("../../../charts/adieu/files/exposures.yaml");
+    const VALUES: &str = include_str!("../../../charts/adieu/values.yaml");
+    const SCHEMA: &str = include_str!("../../../charts/adieu/values.schema.json");
+    let permitted: BTreeMap<String, Vec<String>> = serde_saphyr::from_str(PERMITTED).unwrap();
+    let in_group = |(group, resources): (&String, &Vec<String>)| {
+        resources.iter().map(|resource| format!("{resource}.{group}")).collect::<Vec<_>>()
+    };
+    let resources: BTreeSet<_> = permitted.iter().flat_map(in_group).collect();
+    assert_eq!(resources, KINDS.iter().map(|kind| kind.resource.to_owned()).collect());
+    let values: Value = serde_saphyr::from_str(VALUES).unwrap();
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let items = &schema["properties"]["drain"]["properties"]["exposures"]["items"];
+    for groups in [&values["drain"]["exposures"], &items["enum"]] {
+        let groups: BTreeSet<_> = groups.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(groups, permitted.keys().map(String::as_str).collect());
+    }
+}
