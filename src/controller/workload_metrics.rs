@@ -144,6 +144,7 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::time::timeout;
 
+    use adieu_exposures::TrafficObject;
     use kube::{ResourceExt as _, core::DynamicObject};
 
     use super::*;
@@ -267,6 +268,28 @@ mod tests {
         let counting = report(context.clone(), CancellationToken::new());
         drop(timeout(PERIOD, counting).await);
         assert!(!should_publish(&here) && should_publish(&gone));
+    }
+
+    #[test]
+    fn a_workload_whose_drain_is_too_short_is_counted_as_such() {
+        let service = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
+        let ingress = json!({"metadata": {"name": "web"},
+            "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}}});
+        let ingress = TrafficObject::read("networking.k8s.io", "Ingress", "shop", &ingress).unwrap();
+        let (kind, mut object) = workload("web", &json!({"adieu.dev/graceful": "true"}));
+        let namespace_context = Caches::fixed(vec![], vec![], vec![]).namespace_context("shop");
+        let evaluation = plan::evaluate(&Workload::of(kind, &object), &namespace_context);
+        object.data["spec"]["template"] = evaluation.template.unwrap();
+        let services = vec![serde_json::from_value(service).unwrap()];
+        let caches = Caches::fixed(vec![], services, vec![(kind, object)]);
+        for (traffic, state) in
+            [(vec![], WorkloadState::Injected), (vec![ingress], WorkloadState::DrainTooShort)]
+        {
+            let index = Index::default();
+            index.refresh(&caches.clone().with_traffic(traffic));
+            let counts = count_workloads(&index, &Backoff::default());
+            assert_eq!(counts.by_kind, [((Kind::Deployment, state), 1)].into());
+        }
     }
 
     #[test]

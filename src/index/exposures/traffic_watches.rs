@@ -81,12 +81,12 @@ impl TrafficWatches {
             let resource = version(served.borrow().as_ref(), kind).cloned();
             let changed = served.wait_for(|now| version(now.as_ref(), kind) != resource.as_ref());
             if let Some(resource) = &resource {
+                self.set_listed(&mut state, false);
                 tokio::select! {
                     biased;
                     _ = changed => {}
                     () = self.watch(&mut state, resource, &causes) => {}
                 }
-                self.set_listed(&mut state, false);
             } else {
                 self.forget(&mut state);
                 self.set_listed(&mut state, true);
