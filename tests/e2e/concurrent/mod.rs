@@ -8,6 +8,7 @@ mod applied_recommendations;
 mod audit;
 mod blocked;
 mod budgets;
+mod exposures;
 mod incomplete_rollouts;
 mod injection;
 mod interoperability;
