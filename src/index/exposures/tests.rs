@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
-use crate::runtime::{
-    metrics::Metrics,
-    test_support::{client, failure},
+use crate::{
+    plan::{self, Workload},
+    runtime::{
+        metrics::Metrics,
+        test_support::{client, failure},
+    },
 };
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
@@ -146,6 +149,40 @@ fn exposures_are_incomplete_until_all_kinds_are_listed() {
     assert!(!exposures.is_complete());
     sender.send_replace(0);
     assert!(exposures.is_complete());
+}
+
+#[test]
+fn an_injection_keeps_its_drain_while_exposures_are_incomplete() {
+    let annotations = BTreeMap::from([("adieu.dev/graceful".to_owned(), "true".to_owned())]);
+    let ingress = json!({
+        "metadata": {"name": "shop"},
+        "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},
+    });
+    let ingress = TrafficObject::read("networking.k8s.io", "Ingress", "shop", &ingress).unwrap();
+    let context = |traffic: &TrafficCache| {
+        let context = NamespaceContext { services: vec![service("web")], ..NamespaceContext::default() };
+        traffic.added_to(context, "shop")
+    };
+    let sleep = |template: &Value| {
+        template["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64()
+    };
+    let template = json!({
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "web", "image": "v1"}], "terminationGracePeriodSeconds": 30},
+    });
+    let workload = Workload::new(plan::Kind::Deployment, &annotations, &template);
+    let injected = plan::evaluate(&workload, &context(&TrafficCache::fixed([ingress]))).template.unwrap();
+    assert_eq!(sleep(&injected), Some(30));
+    let mut changed = injected.clone();
+    changed["spec"]["containers"][0]["image"] = json!("v2");
+    let [old, new] = [&injected, &changed].map(|template| workload.with_template(template));
+    let (sender, unlisted) = watch::channel(1);
+    let empty = TrafficCache { unlisted, ..TrafficCache::default() };
+    for (count, expected) in [(1, 30), (0, 10)] {
+        sender.send_replace(count);
+        let admission = plan::admit(&new, Some(&old), &context(&empty));
+        assert_eq!(sleep(admission.template.as_ref().unwrap_or(&changed)), Some(expected), "{count}");
+    }
 }
 
 #[test]
