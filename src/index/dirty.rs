@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 use crate::keys::WorkloadKey;
 
-/// The maximum number of workloads, and of Services, in a batch. A replica that doesn't lead takes no batches; with more marks, all
-/// workloads are evaluated.
+/// The maximum number of workloads, and of Services, in a batch. A replica that doesn't lead takes no batches; with more
+/// marks, all workloads are evaluated.
 const LIMIT: usize = 10_000;
 
 /// The workloads that have to be evaluated again.

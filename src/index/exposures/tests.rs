@@ -41,8 +41,10 @@ fn group(name: &str) -> Value {
 }
 
 fn resources(group: &str, kinds: &[(&str, &str)]) -> (u16, Value) {
-    let resource = |(kind, name): &(&str, &str)| json!({"kind": kind, "name": name, "namespaced": true, "singularName": "",
-        "verbs": ["get", "list", "watch"]});
+    let resource = |(kind, name): &(&str, &str)| {
+        let verbs = ["get", "list", "watch"];
+        json!({"kind": kind, "name": name, "namespaced": true, "singularName": "", "verbs": verbs})
+    };
     let resources: Vec<_> = kinds.iter().map(resource).collect();
     let version = format!("{group}/v1");
     (200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}))

@@ -60,10 +60,11 @@ impl TrafficWatches {
         let causes = ChangeSet::default();
         let (sender, served) = watch::channel(None);
         let each = kinds.iter().map(|&kind| self.follow_kind(kind, served.clone(), causes.clone()));
+        let each = join_all(each);
         tokio::join!(
             follow_crds(&self.client, &self.unusable, &causes),
             follow_served(&self.client, &kinds, &causes, &sender),
-            join_all(each)
+            each
         );
     }
 

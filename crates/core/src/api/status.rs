@@ -46,7 +46,8 @@ pub struct GracefulPolicyStatus {
     /// another policy of the same level overrides this one for a workload; `Stalled` if failed rollouts stop further ones,
     /// of this policy or of another one for a workload that this one opts in, everywhere or in a namespace; `Blocked` if
     /// adieu cannot write a workload, with the reason `WriteRejected`, `InjectionReverted` (by another client) or
-    /// `WriteConflict` (another client keeps updating it).
+    /// `WriteConflict` (another client keeps updating it); `DrainTooShort` if the exposures of a workload need a longer drain
+    /// than the automatic one that it has.
     #[serde(default, deserialize_with = "readable", skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
