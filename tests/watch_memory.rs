@@ -14,6 +14,7 @@ use adieu::{
     index::{caches::Caches, unusable_objects::UnusableObjects, workloads::Workloads},
     plan::Kind,
 };
+use adieu_exposures::KINDS;
 use axum::body::Body as Answer;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -44,6 +45,7 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 const POLICIES: &str = "/apis/adieu.dev/v1alpha1/gracefulpolicies";
 const SERVICES: &str = "/api/v1/services";
 const BUDGETS: &str = "/apis/policy/v1/poddisruptionbudgets";
+const INGRESSES: &str = "/apis/networking.k8s.io/v1/ingresses";
 
 /// The end of a Deployment after its container's fields.
 const END: &str = "}]}}}}";
@@ -84,6 +86,9 @@ impl ApiServer {
                 "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
             return Answer::from(version.to_string());
         }
+        if let Some(discovered) = discovery(target) {
+            return Answer::from(discovered.to_string());
+        }
         if target.contains("watch=") {
             return Answer::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         }
@@ -108,6 +113,21 @@ impl ApiServer {
     }
 }
 
+/// The kinds that lead requests to Services: only Ingresses.
+fn discovery(target: &str) -> Option<Value> {
+    let version = json!({"groupVersion": "networking.k8s.io/v1", "version": "v1"});
+    let group = json!({"name": "networking.k8s.io", "versions": [version]});
+    let verbs = json!(["list", "watch"]);
+    let ingresses =
+        json!({"kind": "Ingress", "name": "ingresses", "namespaced": true, "singularName": "", "verbs": verbs});
+    match target {
+        "/apis" => Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})),
+        "/apis/networking.k8s.io/v1" => Some(json!({"kind": "APIResourceList", "apiVersion": "v1",
+            "groupVersion": "networking.k8s.io/v1", "resources": [ingresses]})),
+        _ => None,
+    }
+}
+
 /// The caches of a replica that has listed everything, and the peak of its memory in bytes.
 async fn listed(server: ApiServer) -> (Caches, UnusableObjects, usize) {
     let answers = service_fn(move |request: Request<Body>| {
@@ -119,7 +139,7 @@ async fn listed(server: ApiServer) -> (Caches, UnusableObjects, usize) {
     let before = MEMORY.current_usage();
     let unusable = UnusableObjects::default();
     let (workloads, events) = Workloads::follow(&client, None, &unusable);
-    let (caches, follow) = Caches::follow(&client, workloads, &unusable, vec![]);
+    let (caches, follow) = Caches::follow(&client, workloads, &unusable, KINDS.iter().collect());
     let follow = tokio::spawn(follow);
     let watches = events.map(|events| tokio::spawn(events.for_each(async |_| {})));
     let filled = async {
@@ -205,6 +225,16 @@ fn service(noise: &Bytes, namespace: &str, number: usize) -> Vec<Bytes> {
     object(namespace, &number.to_string(), json!({}), spec)
 }
 
+/// An Ingress to a thousand Services.
+fn ingress(noise: &Bytes, namespace: &str, number: usize) -> Vec<Bytes> {
+    let path = |index: usize| {
+        let service = json!({"name": text(noise, 1000 * number + index, 40), "port": {"number": 80}});
+        json!({"path": "/", "pathType": "Prefix", "backend": {"service": service}})
+    };
+    let paths: Vec<_> = (0..1000).map(path).collect();
+    object(namespace, &number.to_string(), json!({}), json!({"rules": [{"http": {"paths": paths}}]}))
+}
+
 /// A policy of almost 32 KiB, with a large status.
 fn policy(namespace: &str, number: usize) -> Vec<Bytes> {
     let values: Vec<_> = (0..480).map(|number| format!("{number:0>60}")).collect();
@@ -257,6 +287,7 @@ fn many_objects_of_one_namespace_need_little_memory() {
             ("Deployments with large metadata", DEPLOYMENTS, 1_200, labelled_deployment),
             ("PodDisruptionBudgets with large metadata", BUDGETS, 2_000, budget),
             ("Services", SERVICES, 30_000, service),
+            ("Ingresses to many Services", INGRESSES, 300, ingress),
         ] {
             let (caches, unusable, peak) =
                 listed(with_shop(ApiServer::default().with(path, count, make(object)))).await;

@@ -31,7 +31,7 @@ pub struct TrafficIndex {
     /// Those of one name differ by their group.
     objects: HashMap<ObjectName, Vec<Arc<TrafficObject>>>,
     /// The names of the objects that refer to one of this name.
-    referring: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    referring: HashMap<ObjectName, HashSet<ObjectName>>,
 }
 
 impl TrafficIndex {
@@ -130,8 +130,11 @@ impl TrafficIndex {
         }
     }
 
+    /// The names of the objects that refer to one of this name, in order.
     fn referring_to(&self, name: &ObjectName) -> Vec<ObjectName> {
-        self.referring.get(name).into_iter().flatten().cloned().collect()
+        let mut names: Vec<_> = self.referring.get(name).into_iter().flatten().cloned().collect();
+        names.sort_unstable();
+        names
     }
 
     fn find(&self, kind: &Kind, name: &ObjectName) -> Option<&TrafficObject> {

@@ -25,8 +25,8 @@ const MADE_FOR_INGRESS: &str = "ingress.k8s.aws/stack-name";
 const MESH_PARENTS: [&str; 2] = ["Service", "ServiceEntry"];
 /// References of an object, as far as they are read.
 const MAX_REFERENCES: usize = 1000;
-/// The approximate memory of a name in bytes, beside its text: of an object, in indexes too.
-const NAME_SIZE: usize = 400;
+/// The approximate memory of a reference in bytes, with its entries in an index, beside three copies of its text.
+const REFERENCE_SIZE: usize = 700;
 
 /// An object of one of the [`KINDS`](crate::KINDS): where it leads to, and through what.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,10 +119,12 @@ impl TrafficObject {
     /// The approximate memory that it takes in an index, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        let of_name = |name: &ObjectName| NAME_SIZE + name.kind.len() + name.namespace.len() + name.name.len();
+        let of_name = |ObjectName { kind, namespace, name }: &ObjectName| {
+            REFERENCE_SIZE + 3 * (kind.len() + namespace.len() + name.len())
+        };
         let names = self.backends.iter().chain(&self.parents).chain([&self.name]);
-        let annotations = self.annotations.iter().map(|(key, value)| NAME_SIZE + key.len() + value.len());
-        let class = self.class.as_ref().map_or(0, |class| NAME_SIZE + class.len());
+        let annotations = self.annotations.iter().map(|(key, value)| REFERENCE_SIZE + key.len() + value.len());
+        let class = self.class.as_ref().map_or(0, |class| REFERENCE_SIZE + 3 * class.len());
         names.map(of_name).chain(annotations).sum::<usize>() + class
     }
 

@@ -25,7 +25,7 @@ pub(super) struct WatchedTraffic {
 
 impl Watched for WatchedTraffic {
     const KIND: &'static str = "TrafficObject";
-    const FLOOR: usize = 128 << 10;
+    const FLOOR: usize = 256 << 10;
     const MAX_IN_NAMESPACE: usize = 2000;
 
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
