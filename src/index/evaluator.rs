@@ -1,7 +1,7 @@
 //! Evaluates workloads after changes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 type Contexts = HashMap<String, Option<NamespaceContext>>;
 
 /// Why a workload may have to be evaluated.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Concern {
     Cause(EvaluationCause),
     /// The exposures of Services of its namespace changed, which may select its pods.
@@ -133,7 +133,8 @@ impl Index {
         let with = |concern| move |key: WorkloadKey| (key, concern);
         let [own_event, other] = [EvaluationCause::OwnEvent, EvaluationCause::Other].map(Concern::Cause);
         let mut concerned: BTreeMap<_, _> = workloads.iter().cloned().map(with(own_event)).collect();
-        for (namespace, _) in services {
+        let of_services: BTreeSet<&str> = services.iter().map(|(namespace, _)| namespace.as_str()).collect();
+        for namespace in of_services {
             for key in self.in_namespace(namespace) {
                 // One that changed as well is evaluated for both.
                 let concern = if workloads.contains(&key) { other } else { Concern::Services };
