@@ -105,8 +105,12 @@ impl ClusterContext {
     }
 
     /// Reads the objects that lead requests to Services, as far as the user may list them. Returns a warning about the kinds
-    /// that are skipped.
+    /// that are skipped. Without a Service there are none.
     pub(super) async fn read_exposures(&mut self, client: &Client, namespace: Option<&str>) -> Option<String> {
+        if self.services.is_empty() {
+            self.traffic = Some(TrafficCache::default());
+            return None;
+        }
         let namespace = namespace.unwrap_or(client.default_namespace());
         let found = TrafficObjects::read(client, namespace).await;
         let skipped = found.skipped();

@@ -21,11 +21,6 @@ fn page(items: &[Value]) -> Value {
     json!({"metadata": {"resourceVersion": "1"}, "items": items})
 }
 
-/// The API groups of a cluster without any.
-fn no_groups() -> Value {
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})
-}
-
 const ALL: Selection<'static> =
     Selection { workloads: &[], namespace: None, labels: None, includes_not_managed: false };
 
@@ -58,7 +53,6 @@ async fn workloads_of_all_namespaces_are_listed_with_their_policies() {
             }
             "clustergracefulpolicies" => (200, page(std::slice::from_ref(&policy))),
             "namespaces" => (200, page(std::slice::from_ref(&namespace))),
-            "apis" => (200, no_groups()),
             _ => (200, page(&[])),
         })
     });
@@ -87,8 +81,7 @@ async fn missing_rights_and_kinds_are_reported() {
                 _ if denied.contains(&kind) => (403, failure(403, "forbidden")),
                 "gracefulpolicies" | "clustergracefulpolicies" => (404, not_found()),
                 "statefulsets" => (200, page(&[deployment("shop", "db", &json!({}))])),
-                "apis" => (200, no_groups()),
-                _ => (200, page(&[])),
+                    _ => (200, page(&[])),
             })
         })
     };
@@ -117,7 +110,6 @@ async fn a_given_workload_is_listed_although_it_is_not_managed() {
             "web" => (200, object.clone()),
             "shop" => (200, json!({"metadata": {"name": "shop"}})),
             "gracefulpolicies" | "clustergracefulpolicies" | "services" => (200, page(&[])),
-            "apis" => (200, no_groups()),
             _ => (404, not_found()),
         })
     });
@@ -141,11 +133,8 @@ async fn a_workload_that_is_too_large_for_the_operator_is_not_injected() {
     let broken = json!({"metadata": {"name": 1}});
     let client = client(move |_, target| {
         let items = [large.clone(), broken.clone()];
-        Some(match target {
-            "/apis" => (200, no_groups()),
-            target if target.contains("/deployments") => (200, page(&items)),
-            _ => (200, page(&[])),
-        })
+        let is_deployments = target.contains("/deployments");
+        Some((200, if is_deployments { page(&items) } else { page(&[]) }))
     });
     let (report, warnings) = read(&client, &ALL).await.unwrap();
     assert_eq!(states(&report), [("large", ManagementState::NotInjected)]);
@@ -179,8 +168,7 @@ async fn the_last_termination_is_that_of_the_workload_and_missing_profiles_are_n
                 "deployments" => (200, page(&workloads)),
                 "terminationprofiles" if code == 200 => (200, page(&profiles)),
                 "terminationprofiles" => (code, failure(code, "no profiles")),
-                "apis" => (200, no_groups()),
-                _ => (200, page(&[])),
+                    _ => (200, page(&[])),
             })
         })
     };
