@@ -81,7 +81,7 @@ async fn missing_rights_and_kinds_are_reported() {
                 _ if denied.contains(&kind) => (403, failure(403, "forbidden")),
                 "gracefulpolicies" | "clustergracefulpolicies" => (404, not_found()),
                 "statefulsets" => (200, page(&[deployment("shop", "db", &json!({}))])),
-                    _ => (200, page(&[])),
+                _ => (200, page(&[])),
             })
         })
     };
@@ -168,7 +168,7 @@ async fn the_last_termination_is_that_of_the_workload_and_missing_profiles_are_n
                 "deployments" => (200, page(&workloads)),
                 "terminationprofiles" if code == 200 => (200, page(&profiles)),
                 "terminationprofiles" => (code, failure(code, "no profiles")),
-                    _ => (200, page(&[])),
+                _ => (200, page(&[])),
             })
         })
     };

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::{
+    index::watched::Watched as _,
     plan::{self, Workload},
     runtime::{
         metrics::Metrics,
@@ -141,6 +142,18 @@ async fn without_kinds_nothing_is_requested() {
         TrafficCache::follow(&requesting, vec![], &Quota::default(), &dirty, &unusable);
     traffic.listed().await;
     assert!(timeout(LIMIT, watches).await.is_err());
+}
+
+#[test]
+fn of_the_annotations_of_services_those_of_load_balancers_are_kept() {
+    let kind = "service.beta.kubernetes.io/aws-load-balancer-type";
+    let decode = |annotations: Value| {
+        let service = json!({"metadata": {"name": "web", "annotations": annotations}, "spec": {}});
+        Service::decode(service.to_string().as_bytes()).unwrap().metadata.annotations
+    };
+    let expected = BTreeMap::from([(kind.to_owned(), "nlb-ip".to_owned())]);
+    assert_eq!(decode(json!({kind: "nlb-ip", "team": "shop"})), Some(expected));
+    assert_eq!(decode(json!({"team": "shop"})), None);
 }
 
 #[test]
