@@ -11,6 +11,7 @@ use super::{
     source::Source,
     workload::Workload,
 };
+use crate::api::Mode;
 
 /// An injected drain that is shorter than an exposure of the pods needs, because exposures appeared or changed since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,11 +26,13 @@ pub struct ShortDrain {
 }
 
 /// The drain of a workload's template, if it is too short. Only an automatic drain can be: a number is the user's decision.
+/// `None` as well if adieu doesn't update the template.
 #[must_use]
 pub fn short_drain(workload: &Workload<'_>, resolution: &Resolution) -> Option<ShortDrain> {
-    let is_injected = matches!(resolution.opt_in, OptIn::In(_)) && !resolution.reverts;
-    let record = workload.template.record().filter(|_| is_injected)?;
-    ShortDrain::of(record, &resolution.settings)
+    let Resolution { opt_in, settings, reverts, .. } = resolution;
+    let is_updated = matches!(opt_in, OptIn::In(_)) && !reverts && settings.mode.value == Mode::Enforce;
+    let record = workload.template.record().filter(|_| is_updated && !workload.controlled)?;
+    ShortDrain::of(record, settings)
 }
 
 impl ShortDrain {

@@ -4,8 +4,7 @@ use super::*;
 
 /// The record of an injection with this hook and drain.
 fn record(hook: &Value, settings: &Value) -> Record {
-    let containers =
-        if hook.is_null() { json!({}) } else { json!({"web": {"preStop": {"injected": hook}}}) };
+    let containers = if hook.is_null() { json!({}) } else { json!({"web": {"preStop": {"injected": hook}}}) };
     let record = json!({"optedInBy": "annotation", "settings": settings, "containers": containers});
     serde_json::from_value(record).unwrap()
 }
