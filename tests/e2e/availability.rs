@@ -171,7 +171,7 @@ async fn workloads_that_bypass_an_unavailable_webhook_are_injected_later() {
     eventually("the event about it", || async {
         let found = events.list(&ListParams::default().fields("reason=Injected")).await.unwrap();
         let notes: Vec<_> = found.items.into_iter().filter_map(|event| event.note).collect();
-        notes.iter().any(|note| note.contains("drain 10 s (default)") && note.contains("grace period 45 s"))
+        notes.iter().any(|note| note.contains("drain 10 s (") && note.contains("grace period 45 s"))
     })
     .await;
     scene.end().await;
