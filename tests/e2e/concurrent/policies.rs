@@ -109,8 +109,8 @@ async fn a_cluster_policy_sets_defaults_and_a_maximum_without_opting_in() {
     .await;
     eventually("the namespace's policy to show what it inherits", || async {
         let expected = json!({
-            "mode": "Enforce", "drain": 6, "drainSeconds": 6, "shutdownTimeoutSeconds": 100, "marginSeconds": 5,
-            "gracePeriodSeconds": 111,
+            "mode": "Enforce", "drain": 6, "drainSeconds": 6, "shutdownTimeoutSeconds": 100,
+            "marginSeconds": 5, "gracePeriodSeconds": 111,
         });
         scene.policy("generous").await["status"]["effective"] == expected
     })
