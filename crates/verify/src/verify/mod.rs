@@ -2,9 +2,10 @@
 //!
 //! A [`Recording`] has a load's [`Sample`]s and the [`PodTimeline`]s of the workload's pods, in times from one origin.
 //! The [`VerificationReport`] has the lost requests, with their [`attributions`] to pods, and the [`Estimate`] of the
-//! required drain.
+//! required drain. A [`ConnectionReport`] has how connections end that stay open, from [`Observation`]s.
 
 mod attribution;
+mod connections;
 mod drain;
 mod findings;
 mod latency;
@@ -16,6 +17,11 @@ mod timelines;
 mod verification_report;
 
 pub use attribution::{Attribution, attributions};
+pub use connections::{
+    Behavior, ConnectionFinding, ConnectionInput, ConnectionKind, ConnectionReport, ConnectionsOfKind, Ending,
+    HeldConnection, IdleEnd, IdleOutcome, IdleProbe, KeepAlive, LoadBalancer, Observation, Remedy, Rule, TimeBase,
+    idle_times,
+};
 pub use drain::{Basis, Estimate};
 pub use findings::{Loss, PodFinding, Requests, RunDescription, Worst};
 pub use latency::Latency;

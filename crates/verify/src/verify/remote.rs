@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::sample::Sample;
+use super::{connections::Observation, sample::Sample};
 
 /// A line of a remote load's output, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Line {
         /// In times from that origin.
         samples: Vec<Sample>,
     },
+    /// Observations on connections since the last line, in times from that origin.
+    Observations(Vec<Observation>),
     /// The last line: none is missing.
     End,
 }
@@ -37,11 +39,14 @@ impl Alignment {
         self.0 = Some(self.0.map_or(origin, |known| known.min(origin)));
     }
 
-    /// Converts samples to the local clock. Call it after the last line has been learned.
-    pub fn apply(self, samples: &mut [Sample]) {
+    /// Converts samples and observations to the local clock. Call it after the last line has been learned.
+    pub fn apply(self, samples: &mut [Sample], observations: &mut [Observation]) {
         let origin = self.0.unwrap_or_default();
         for sample in samples {
             sample.due += origin;
+        }
+        for observation in observations {
+            observation.shift(origin);
         }
     }
 }
@@ -51,7 +56,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::verify::Outcome;
+    use crate::verify::{ConnectionKind, Ending, HeldConnection, IdleOutcome, IdleProbe, Outcome};
 
     proptest! {
         #[test]
@@ -72,10 +77,31 @@ mod tests {
                 pod: None,
                 peer: None,
             }];
-            alignment.apply(&mut samples);
+            alignment.apply(&mut samples, &mut []);
             let fastest = delays.iter().min().unwrap();
             prop_assert_eq!(samples[0].due, Duration::from_millis(250 + origin + fastest));
         }
+    }
+
+    #[test]
+    fn observations_are_converted_to_the_local_clock() {
+        let at = Duration::from_millis;
+        let held = |opened, announced, ended| {
+            Observation::Held(HeldConnection {
+                kind: ConnectionKind::Busy,
+                opened: at(opened),
+                pod: None,
+                peer: None,
+                has_several_pods: false,
+                announced: Some(at(announced)),
+                ended: Some((at(ended), Ending::Closed)),
+            })
+        };
+        let mut alignment = Alignment::default();
+        alignment.learn(at(100), at(1100));
+        let mut observations = [held(1, 2, 3)];
+        alignment.apply(&mut [], &mut observations);
+        assert_eq!(observations, [held(1001, 1002, 1003)]);
     }
 
     #[test]
@@ -91,7 +117,26 @@ mod tests {
                 peer: Some([10, 0, 0, 1].into()),
             }],
         };
-        for line in [line, Line::End] {
+        let held = HeldConnection {
+            kind: ConnectionKind::WebSocket,
+            opened: Duration::from_micros(3),
+            pod: None,
+            peer: Some([10, 0, 0, 1].into()),
+            has_several_pods: false,
+            announced: None,
+            ended: Some((Duration::from_micros(4), Ending::Cut)),
+        };
+        let probe = IdleProbe {
+            idle: Duration::from_secs(8),
+            outcome: IdleOutcome::Closed(Duration::from_secs(5)),
+            advertised_seconds: Some(5),
+        };
+        let observations = Line::Observations(vec![
+            Observation::Held(held),
+            Observation::Idle(probe),
+            Observation::NotOpened { kind: ConnectionKind::Grpc, reason: "status 404".to_owned() },
+        ]);
+        for line in [line, observations, Line::End] {
             let text = serde_json::to_string(&line).unwrap();
             assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
         }

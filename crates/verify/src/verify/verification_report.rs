@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{
     attribution::{attributions, known_pod},
+    connections::ConnectionReport,
     drain::{self, Estimate, EstimateInput},
     findings::{Loss, PodFinding, Requests, RunDescription, Worst},
     latency::Latency,
@@ -48,6 +49,9 @@ pub struct VerificationReport {
     /// The required drain; absent if no pod terminated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Estimate>,
+    /// How connections that stay open end; absent if none were observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionReport>,
 }
 
 impl VerificationReport {
@@ -86,6 +90,7 @@ impl VerificationReport {
             losses,
             pods,
             drain,
+            connections: None,
         }
     }
 
