@@ -18,6 +18,7 @@
 //! | [`manifests`] (crate `adieu-manifests`) | a manifest engine: reads, edits and writes YAML and JSON | data only: no client, clock or async runtime |
 //! | [`verify`] (crate `adieu-verify`) | the effect of a disruption on requests: lost requests, and the required drain | data only |
 //! | [`load`] (crate `adieu-verify`) | an open-loop load generator | the service under load |
+//! | [`probe`] (crate `adieu-verify`) | connections that stay open: idle ones, and those held over a termination | the service under load |
 //! | [`report`] (crate `adieu-verify`) | results as tables, JSON and an HTML page | data only |
 //! | [`runtime`] | the process: client, leader election, certificates, servers, metrics, logs, shutdown | the API server |
 //! | [`index`] | watches, caches, and an evaluation for each workload | the API server, to list and watch |
@@ -32,7 +33,7 @@
 pub use adieu_core::{api, hash, json_position, keys, kube_version, owners, plan, text};
 pub use adieu_manifests as manifests;
 pub use adieu_scheduler as scheduler;
-pub use adieu_verify::{load, report, verify};
+pub use adieu_verify::{load, probe, report, verify};
 
 pub mod cli;
 pub mod controller;

@@ -6,19 +6,19 @@ use adieu_core::api::limits;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{
         self,
-        connect::{HttpConnector, HttpInfo, capture_connection},
+        connect::{HttpInfo, capture_connection},
     },
     rt::TokioExecutor,
 };
 use tokio::time::{Instant, timeout};
 
 use super::{
+    connector::{Connector, connector},
     options::Options,
-    resolver::{Resolver, Unresolved},
+    resolver::Unresolved,
     tls,
 };
 use crate::verify::{Cause, Outcome, Sample};
@@ -40,6 +40,12 @@ pub enum Error {
     /// The name of the header that names the pod is invalid.
     #[error("--pod-header: {0:?} is not the name of an HTTP header")]
     PodHeader(String),
+    /// The path of `WebSocket` connections is invalid.
+    #[error("--websocket: {0:?} is not a path such as /events")]
+    WebSocket(String),
+    /// The gRPC method is invalid.
+    #[error("--grpc-stream: {0:?} is not a method such as grpc.health.v1.Health/Watch")]
+    GrpcStream(String),
     /// TLS can't be set up.
     #[error(transparent)]
     Tls(#[from] tls::Error),
@@ -48,18 +54,19 @@ pub enum Error {
 /// Sends the requests of a load.
 #[derive(Clone, Debug)]
 pub struct Client {
-    client: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    client: legacy::Client<Connector, Full<Bytes>>,
     request: Arc<Template>,
 }
 
+/// What the requests of a load have in common.
 #[derive(Debug)]
-struct Template {
-    uri: Uri,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-    timeout: Duration,
-    pod_header: Option<HeaderName>,
+pub(crate) struct Template {
+    pub(crate) uri: Uri,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) timeout: Duration,
+    pub(crate) pod_header: Option<HeaderName>,
     /// The host, if it is an IP address: the peer of requests that get no connection.
     host: Option<IpAddr>,
 }
@@ -93,17 +100,7 @@ impl Client {
     /// An option is invalid.
     pub fn new(options: &Options) -> Result<Self, Error> {
         let request = Template::new(options)?;
-        let mut http = HttpConnector::new_with_resolver(Resolver::default());
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::config(&request.uri, options.insecure, options.ca_certificates.as_deref())?)
-            .https_or_http();
-        let connector = if options.http2 {
-            https.enable_http2().wrap_connector(http)
-        } else {
-            https.enable_http1().wrap_connector(http)
-        };
+        let connector = connector(&request.uri, options, options.http2)?;
         let mut builder = legacy::Client::builder(TokioExecutor::new());
         builder.http2_only(options.http2);
         if !options.keep_alive {
@@ -153,7 +150,7 @@ impl Client {
 }
 
 impl Template {
-    fn new(options: &Options) -> Result<Self, Error> {
+    pub(crate) fn new(options: &Options) -> Result<Self, Error> {
         let invalid_url = || Error::Url(options.url.clone());
         let uri: Uri = options.url.parse().map_err(|_| invalid_url())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(invalid_url)?;

@@ -4,12 +4,14 @@
 //! due. If the limit of requests in flight is reached, a request is not sent, and is reported as such.
 
 mod client;
+pub(crate) mod connector;
 mod options;
 mod resolver;
 mod tls;
 
+pub(crate) use client::Template;
 pub use client::{Answer, Client, Error};
-pub use options::Options;
+pub use options::{Options, Probes};
 
 use std::time::Duration;
 

@@ -34,6 +34,23 @@ pub struct Options {
     pub max_in_flight: NonZeroUsize,
     /// The response header that names the pod.
     pub pod_header: Option<String>,
+    /// What is observed on other connections meanwhile.
+    #[serde(default)]
+    pub probes: Probes,
+}
+
+/// What is observed on connections that stay open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probes {
+    /// The longest idle time to test before the load; absent if the keep-alive timeout isn't measured.
+    pub idle_limit: Option<Duration>,
+    /// Whether connections with requests are held open.
+    pub hold: bool,
+    /// The path of `WebSocket` connections to hold open.
+    pub websocket: Option<String>,
+    /// The gRPC method whose streams are held open, as `package.Service/Method`.
+    pub grpc: Option<String>,
 }
 
 impl Options {
@@ -52,6 +69,7 @@ impl Options {
             ca_certificates: None,
             max_in_flight: NonZeroUsize::MIN.saturating_add(1999),
             pod_header: None,
+            probes: Probes::default(),
         }
     }
 }

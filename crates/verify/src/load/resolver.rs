@@ -19,7 +19,7 @@ const TTL: Duration = Duration::from_secs(1);
 
 /// The system's resolver, and its last result. A load has one host, so one result is cached.
 #[derive(Clone, Debug)]
-pub(super) struct Resolver {
+pub(crate) struct Resolver {
     system: GaiResolver,
     last: Arc<Mutex<Option<Resolved>>>,
 }
@@ -30,7 +30,7 @@ type Resolved = (Instant, Vec<SocketAddr>);
 /// A name that doesn't resolve.
 #[derive(Debug, thiserror::Error)]
 #[error("the name is not resolved: {0}")]
-pub(super) struct Unresolved(#[from] io::Error);
+pub(crate) struct Unresolved(#[from] io::Error);
 
 impl Default for Resolver {
     fn default() -> Self {
