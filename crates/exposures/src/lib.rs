@@ -18,6 +18,7 @@ mod delay;
 mod drain;
 mod exposure;
 mod find;
+mod idle_timeout;
 mod kinds;
 mod namespace_exposures;
 mod object_name;
@@ -36,6 +37,7 @@ pub use drain::{
 };
 pub use exposure::Exposure;
 pub use find::{Pods, exposures_of, exposures_of_service};
+pub use idle_timeout::{IdleTimeout, idle_timeouts_of};
 pub use kinds::{KINDS, Kind};
 pub use namespace_exposures::NamespaceExposures;
 pub use object_name::ObjectName;

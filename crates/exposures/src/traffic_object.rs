@@ -10,7 +10,7 @@ use crate::{
     kinds::{Kind, Role},
     object_name::ObjectName,
     path,
-    ways::{ALB_OF_PODS, BY_HINT, NLB_OF_PODS, Targets, Way, by_hint},
+    ways::{ALB_OF_PODS, BY_HINT, LOAD_BALANCER_ATTRIBUTES, NLB_OF_PODS, Targets, Way, by_hint},
 };
 
 /// The annotation with the class of an Ingress that has no `ingressClassName`.
@@ -90,7 +90,7 @@ impl TrafficObject {
             delay: path::values(object, kind.delay).into_iter().find_map(delay::of_field),
             annotations: annotations
                 .into_iter()
-                .filter(|(key, _)| BY_HINT.iter().any(|way| way.reads(key)))
+                .filter(|(key, _)| key == LOAD_BALANCER_ATTRIBUTES || BY_HINT.iter().any(|way| way.reads(key)))
                 .collect(),
         })
     }

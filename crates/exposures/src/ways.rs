@@ -93,6 +93,9 @@ pub(crate) static TRAEFIK_PROXY: Way = proxy(&TRAEFIK, &["traefik.ingress.kubern
 pub(crate) static OTHER_INGRESS: Way = proxy(&INGRESS, &[]);
 pub(crate) static OTHER_GATEWAY: Way = proxy(&GATEWAY, &[]);
 
+/// The annotation of an Ingress with the attributes of its Application Load Balancer.
+pub(crate) const LOAD_BALANCER_ATTRIBUTES: &str = "alb.ingress.kubernetes.io/load-balancer-attributes";
+
 /// An Application Load Balancer.
 const fn application(targets: Targets) -> Way {
     Way {

@@ -102,7 +102,9 @@ async fn idle_connections_that_are_reset_kept_or_ended_are_recognized() {
     let found = measured(keeping, Duration::from_millis(500)).await;
     assert_eq!((found.ends_after_seconds, found.answers_after_seconds), (None, Some(0.5)), "{found:?}");
 
-    let ending = server(|mut stream| async move { drop(answer(&mut stream, CLOSE).await) }).await;
+    let ending = server(|mut stream| async move {
+        answer(&mut stream, CLOSE).await;
+    }).await;
     let found = measured(ending, Duration::from_millis(500)).await;
     assert!(found.keeps_none(), "{found:?}");
 
@@ -170,7 +172,9 @@ where
 async fn the_end_of_http_1_connections_is_observed() {
     use ConnectionKind::{Busy, Idle};
     let probes = || Probes { hold: true, ..Probes::default() };
-    let announcing = signalled(|mut stream| async move { drop(answer(&mut stream, CLOSE).await) }).await;
+    let announcing = signalled(|mut stream| async move {
+        answer(&mut stream, CLOSE).await;
+    }).await;
     let observations = observe(&options(announcing, probes()), has_ended(&[Busy])).await;
     assert_eq!(ending(&observations, Busy), Some((true, Some(Ending::Closed))), "{observations:?}");
 
@@ -186,11 +190,11 @@ async fn the_end_of_http_1_connections_is_observed() {
     let dying = signalled(|mut stream| async move { drop(stream.read(&mut [0; 4096]).await) }).await;
     let observations = observe(&options(dying, probes()), has_ended(&[Busy])).await;
     assert_eq!(ending(&observations, Busy), Some((false, Some(Ending::Cut))), "{observations:?}");
-    let named = observations.iter().filter_map(|observation| match observation {
+    let mut named = observations.iter().filter_map(|observation| match observation {
         Observation::Held(held) => held.pod.as_deref(),
         _ => None,
     });
-    assert!(named.into_iter().all(|pod| pod == "web-1"), "{observations:?}");
+    assert!(named.all(|pod| pod == "web-1"), "{observations:?}");
 }
 
 /// An HTTP/2 server, also of gRPC streams, that ends connections by GOAWAY and streams with a status; or cuts them.
