@@ -3,20 +3,22 @@
 
 use std::{
     io::{Write as _, stdout},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::{
-    sync::mpsc::unbounded_channel,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     load::{self, Client, Options},
+    probe::{Target, hold, keep_alive},
     runtime::shutdown,
-    verify::{Line, Sample},
+    verify::{Line, Observation, Sample},
 };
 
 /// The interval of lines, short enough for samples to arrive quickly.
@@ -38,11 +40,22 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn send(options: &Options) -> anyhow::Result<()> {
-    let client = Client::new(options)?;
+    let (client, target) = (Client::new(options)?, Arc::new(Target::new(options)?));
     let origin = Instant::now();
     let (sender, mut samples) = unbounded_channel();
+    let (observer, mut observations) = unbounded_channel();
     let stop = CancellationToken::new();
-    let load = load::run(&client, options, origin, |sample| drop(sender.send(sample)), stop.clone());
+    let observe = |observation| drop(observer.send(observation));
+    let load = async {
+        if let Some(limit) = options.probes.idle_limit {
+            keep_alive(&target, limit, &stop).await.into_iter().for_each(observe);
+        }
+        let send = |sample| drop(sender.send(sample));
+        tokio::join!(
+            load::run(&client, options, origin, send, stop.clone()),
+            hold(&target, origin, observe, stop.clone()),
+        );
+    };
     let requested = async {
         let outcome = shutdown::requested().await;
         stop.cancel();
@@ -53,11 +66,7 @@ async fn send(options: &Options) -> anyhow::Result<()> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let mut batch = Vec::new();
-            while let Ok(sample) = samples.try_recv() {
-                batch.push(sample);
-            }
-            write(origin, batch)?;
+            write(origin, received(&mut samples), received(&mut observations))?;
         }
     };
     let outcome: anyhow::Result<()> = tokio::select! {
@@ -65,17 +74,22 @@ async fn send(options: &Options) -> anyhow::Result<()> {
         reported = report => reported,
     };
     outcome?;
-    let mut rest = Vec::new();
-    while let Ok(sample) = samples.try_recv() {
-        rest.push(sample);
-    }
-    write(origin, rest)?;
+    write(origin, received(&mut samples), received(&mut observations))?;
     line(&Line::End)
 }
 
-fn write(origin: Instant, samples: Vec<Sample>) -> anyhow::Result<()> {
+fn received<T>(from: &mut UnboundedReceiver<T>) -> Vec<T> {
+    let mut batch = Vec::new();
+    while let Ok(item) = from.try_recv() {
+        batch.push(item);
+    }
+    batch
+}
+
+fn write(origin: Instant, samples: Vec<Sample>, observations: Vec<Observation>) -> anyhow::Result<()> {
     let now_micros = u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX);
-    line(&Line::Samples { now_micros, samples })
+    line(&Line::Samples { now_micros, samples })?;
+    if observations.is_empty() { Ok(()) } else { line(&Line::Observations(observations)) }
 }
 
 fn line(line: &Line) -> anyhow::Result<()> {

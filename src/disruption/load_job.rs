@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::Error;
 use crate::{
     load::Options,
-    verify::{Alignment, Line, Sample},
+    verify::{Alignment, Line, Measurements, Sample},
 };
 
 /// The label with the name of an application.
@@ -76,35 +76,35 @@ impl Job {
         Ok(Self { api, pods: Api::namespaced(client.clone(), namespace), name })
     }
 
-    /// Follows it until `stop`, and returns its samples in times from `origin`; `sink` gets each as it arrives. To
-    /// stop it, the Job is removed, and its pod ends the load in order.
+    /// Follows it until `stop`, and returns its measurements in times from `origin`; `sink` gets each sample as it
+    /// arrives. To stop it, the Job is removed, and its pod ends the load in order.
     ///
-    /// The result is an error if the load doesn't start, ends early or can't be stopped. The samples until then are
+    /// The result is an error if the load doesn't start, ends early or can't be stopped. The measurements until then are
     /// returned all the same.
     pub async fn follow(
         &self,
         origin: Instant,
         stop: CancellationToken,
         mut sink: impl FnMut(&Sample),
-    ) -> (Vec<Sample>, Result<(), Error>) {
-        let mut samples = Vec::new();
+    ) -> (Measurements, Result<(), Error>) {
+        let Measurements { mut samples, mut observations } = Measurements::default();
         let mut alignment = Alignment::default();
-        let receive = |written, more: Vec<Sample>| {
-            alignment.learn(written, origin.elapsed());
-            more.iter().for_each(&mut sink);
-            samples.extend(more);
+        let receive = |line| match line {
+            Line::Samples { now_micros, samples: more } => {
+                alignment.learn(Duration::from_micros(now_micros), origin.elapsed());
+                more.iter().for_each(&mut sink);
+                samples.extend(more);
+            }
+            Line::Observations(more) => observations.extend(more),
+            Line::End => {}
         };
         let ended = self.read(stop, receive).await;
-        alignment.apply(&mut samples);
-        (samples, ended)
+        alignment.apply(&mut samples, &mut observations);
+        (Measurements { samples, observations }, ended)
     }
 
-    /// Reads the log until its last line. `receive` gets samples with the time when they were written.
-    async fn read(
-        &self,
-        stop: CancellationToken,
-        mut receive: impl FnMut(Duration, Vec<Sample>),
-    ) -> Result<(), Error> {
+    /// Reads the log until its last line. `receive` gets the others.
+    async fn read(&self, stop: CancellationToken, mut receive: impl FnMut(Line)) -> Result<(), Error> {
         let Some(pod) = stop.run_until_cancelled(self.started()).await.transpose()? else {
             return Ok(());
         };
@@ -127,11 +127,9 @@ impl Job {
                 return Err(Error::Remote("its log ended before the load did".to_owned()));
             };
             match serde_json::from_str(&line) {
-                Ok(Line::Samples { now_micros, samples }) => {
-                    receive(Duration::from_micros(now_micros), samples);
-                }
                 Ok(Line::End) if stopped => return Ok(()),
                 Ok(Line::End) => return Err(Error::Remote("it was stopped by another client".to_owned())),
+                Ok(line) => receive(line),
                 // Standard error of the load.
                 Err(_) => return Err(Error::Remote(printable(&line))),
             }
@@ -298,9 +296,9 @@ mod tests {
             Some((200, if target.contains("/log?") { log } else { pods }))
         });
         let mut received = 0;
-        let (samples, ended) =
+        let (measured, ended) =
             job(client).follow(Instant::now(), CancellationToken::new(), |_| received += 1).await;
-        assert_eq!((samples.len(), received), (1, 1));
+        assert_eq!((measured.samples.len(), received), (1, 1));
         let error = ended.unwrap_err().to_string();
         assert!(error.contains("its log ended before the load did"), "{error}");
     }

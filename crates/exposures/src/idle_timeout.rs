@@ -73,7 +73,7 @@ fn idle_timeout(
     let Exposure { profile, object, .. } = exposure;
     let timeout = |seconds, source: String| IdleTimeout { object: object.clone(), seconds, source };
     if object.kind == "Service" && **profile == AWS_INSTANCE {
-        let service = services.iter().find(|service| service.metadata.name.as_deref() == Some(&object.name));
+        let service = services.iter().find(|service| service.metadata.name.as_deref() == Some(object.name.as_str()));
         let text = service?.metadata.annotations.as_ref()?.get(CLASSIC)?;
         return Some(timeout(text.trim().parse().ok()?, format!("{CLASSIC} of {object}")));
     }
@@ -159,7 +159,7 @@ mod tests {
             let pods = Pods { namespace: "shop", labels: &labels };
             let found = idle_timeouts_of(pods, &[service], &objects);
             let Some((seconds, object, source)) = expected else {
-                assert_eq!(found, []);
+                assert!(found.is_empty(), "{found:?}");
                 continue;
             };
             assert_eq!(found.len(), 1, "{found:?}");

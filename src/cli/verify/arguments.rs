@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::options;
+use super::{connections, options};
 use crate::{
     cli::{duration::duration, reference::Reference},
     disruption::Disruption,
@@ -26,11 +26,19 @@ is closed.
 With --in-cluster the load runs as a Job in the workload's namespace, so that ClusterIP Services can be \
 reached; headers and data are readable in the Job while it runs. The Job is deleted at the end.
 
+With --idle it also reports what no drain prevents. Before the load it measures how long the server keeps idle \
+connections: if a load balancer keeps them longer, requests are lost at any time, and not only in rollouts. And it \
+keeps connections open over the disruption, and reports how they end: announced by Connection: close or GOAWAY, \
+closed between requests, reset, or cut when the process exits. --websocket and --grpc-stream do the same for \
+WebSockets and gRPC streams. Each finding has its remedy for the usual servers. The URL must lead to the pods \
+without a proxy, such as that of a Service with --in-cluster.
+
   adieu verify deploy/web -n shop --url https://shop.example.com/ --pod-header X-Pod
   adieu verify sts/db -n shop --url http://db.shop.svc:8080/ --in-cluster --disrupt evict
   adieu verify deploy/web -n shop --url http://10.0.0.7:30080/ --yes -o json --report report.html
+  adieu verify deploy/web -n shop --url http://web.shop.svc:8080/ --in-cluster --idle --lb-idle 60
 
-The exit code is 0 if every request was answered, 1 if some were lost, 2 if the result is unknown, and \
+The exit code is 0 if every request was answered, 1 if some were lost or a finding about connections is a problem, 2 if the result is unknown, and \
 130 after Ctrl-C or when the terminal is closed.";
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +53,9 @@ pub(in crate::cli) struct Arguments {
 
     #[command(flatten)]
     pub(super) load: options::Arguments,
+
+    #[command(flatten)]
+    pub(super) connections: connections::Arguments,
 
     /// The disruption: restart, scale-down[=N] (to N pods, or by one, and back), delete-pod,
     /// evict, drain-node (one of its nodes) or none.

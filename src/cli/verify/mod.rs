@@ -1,8 +1,10 @@
 //! `adieu verify`: disrupts a workload under load, and reports lost requests with their time and pod.
 
 mod arguments;
+mod connections;
 mod count;
 mod file;
+mod load_balancers;
 mod options;
 mod progress;
 mod runner;
@@ -17,7 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::arguments::{Arguments, HELP};
 use self::{arguments::Output, file::ReportFile, progress::PhaseIndicator, runner::Runner};
-use crate::{cli::print, disruption::Disruption, runtime::shutdown, verify::VerificationReport};
+use crate::{
+    cli::print,
+    disruption::Disruption,
+    load::Options,
+    probe::Target,
+    runtime::shutdown,
+    verify::{ConnectionReport, VerificationReport},
+};
 
 /// The exit code that shells report after Ctrl-C.
 const INTERRUPTED: u8 = 130;
@@ -40,7 +49,9 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             arguments.workload.name
         );
     }
-    let options = arguments.load.options()?;
+    let options = Options { probes: arguments.connections.probes(), ..arguments.load.options()? };
+    // An invalid path is reported before the disruption.
+    Target::new(&options)?;
     // Before the disruption.
     let file = arguments.report.as_deref().map(ReportFile::at).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -82,7 +93,8 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn exit_code(report: &VerificationReport) -> ExitCode {
-    if !report.is_lossless() {
+    let has_problems = report.connections.as_ref().is_some_and(ConnectionReport::has_problems);
+    if !report.is_lossless() || has_problems {
         ExitCode::FAILURE
     } else if report.incomplete.is_some() {
         ExitCode::from(COULD_NOT_RUN)

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use crate::{
     cli::duration::duration,
-    load::{Client, Options},
+    load::{Client, Options, Probes},
 };
 
 #[derive(Debug, clap::Args)]
@@ -89,6 +89,7 @@ impl Arguments {
             ca_certificates: ca_certificates.transpose()?,
             max_in_flight: self.max_in_flight,
             pod_header: self.pod_header.clone(),
+            probes: Probes::default(),
         };
         Client::new(&options)?;
         Ok(options)

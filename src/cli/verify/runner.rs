@@ -1,6 +1,6 @@
 //! Runs a verification: prepare, confirm, start the load, disrupt, restore, report.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use kube::Client;
@@ -10,13 +10,17 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{arguments::Arguments, count::Count, progress::PhaseIndicator};
+use super::{arguments::Arguments, count::Count, load_balancers, progress::PhaseIndicator};
 use crate::{
     cli::confirm::confirm,
     disruption::{self, Disruption, Disruptor, Image, Job, TargetWorkload},
-    load::{self, Options},
+    load::{self, Options, Probes},
+    probe::{Target, hold, keep_alive},
     runtime::client::client,
-    verify::{PodTimelines, Recording, Requests, RunDescription, Sample, VerificationReport},
+    verify::{
+        ConnectionInput, ConnectionReport, LoadBalancer, Measurements, PodTimelines, Recording, Requests,
+        RunDescription, Sample, VerificationReport,
+    },
 };
 
 /// How long the load runs before the disruption begins.
@@ -54,6 +58,8 @@ struct PreparedRun {
     workload: TargetWorkload,
     origin: Instant,
     timelines: watch::Receiver<PodTimelines>,
+    /// The load balancers whose idle timeout is known.
+    load_balancers: Vec<LoadBalancer>,
     /// Ends the watches.
     _watches: DropGuard,
 }
@@ -74,7 +80,7 @@ impl Runner<'_> {
         let job = match &prepared.image {
             Some(image) => {
                 let Arguments { limit, duration, .. } = self.arguments;
-                let limit = JOB_LIMIT + WARM_UP + *limit + *duration + self.options.timeout;
+                let limit = JOB_LIMIT + self.idle_time() + WARM_UP + *limit + *duration + self.options.timeout;
                 let namespace = &prepared.workload.namespace;
                 Some(Job::start(&prepared.client, namespace, image, self.options, limit).await?)
             }
@@ -99,6 +105,10 @@ impl Runner<'_> {
         }
         disruption::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster).await?;
         let image = if arguments.in_cluster { Some(image(arguments, &client).await?) } else { None };
+        let mut load_balancers: Vec<_> = arguments.connections.load_balancer().into_iter().collect();
+        if arguments.connections.finds_load_balancers() {
+            load_balancers.extend(load_balancers::find(&client, &namespace, &object).await);
+        }
         let origin = Instant::now();
         let (timelines, follow) = disruption::follow(&client, &workload, origin);
         let ended = CancellationToken::new();
@@ -116,7 +126,16 @@ impl Runner<'_> {
                 .await
                 .context("cannot ask for confirmation")??;
         }
-        Ok(PreparedRun { client, image, disruptor, workload, origin, timelines, _watches: watches })
+        Ok(PreparedRun {
+            client,
+            image,
+            disruptor,
+            workload,
+            origin,
+            timelines,
+            load_balancers,
+            _watches: watches,
+        })
     }
 
     async fn load_and_disrupt(&self, prepared: &mut PreparedRun, job: Option<&Job>) -> Outcome {
@@ -134,11 +153,11 @@ impl Runner<'_> {
                     let failed = failed?;
                     self.progress.phase("waiting for the last answers");
                     stop.cancel();
-                    let (samples, loaded) = load.await;
-                    Ok((samples, [failed, loaded.err()]))
+                    let (measured, loaded) = load.await;
+                    Ok((measured, [failed, loaded.err()]))
                 }
                 // The load ends by itself only if it fails.
-                (samples, loaded) = &mut load => Ok((samples, [loaded.err(), None])),
+                (measured, loaded) = &mut load => Ok((measured, [loaded.err(), None])),
             }
         };
         // Counting ends with the load.
@@ -146,7 +165,7 @@ impl Runner<'_> {
         let disruption = times.began.map(|began| (began, times.ended.unwrap_or_else(|| origin.elapsed())));
         self.progress.phase("restoring temporary changes");
         let reverted = prepared.disruptor.revert(REVERT_LIMIT).await;
-        let outcome = outcome.and_then(|(samples, errors)| {
+        let outcome = outcome.and_then(|(measured, errors)| {
             let mut errors: Vec<_> = errors.into_iter().flatten().collect();
             if disruption.is_none()
                 && let Some(error) = errors.pop()
@@ -154,8 +173,10 @@ impl Runner<'_> {
                 return Err(error);
             }
             let disruption = disruption.filter(|_| self.arguments.disrupt != Disruption::None);
-            let recording = Recording::new(samples, prepared.timelines.borrow().all(), disruption);
+            let connections = self.connections(prepared, &measured);
+            let recording = Recording::new(measured.samples, prepared.timelines.borrow().all(), disruption);
             let mut report = VerificationReport::of(self.description(&prepared.workload), &recording);
+            report.connections = connections;
             for error in &errors {
                 add_error(&mut report, error);
             }
@@ -173,7 +194,10 @@ impl Runner<'_> {
         requests: &watch::Receiver<Count>,
     ) -> anyhow::Result<Option<anyhow::Error>> {
         let arguments = self.arguments;
-        self.progress.phase("load without disruption");
+        self.progress.phase(match self.options.probes.idle_limit {
+            Some(limit) => format!("idle connections for {} s, then load without disruption", limit.as_secs()),
+            None => "load without disruption".to_owned(),
+        });
         self.warm_up(requests).await?;
         times.began = Some(prepared.origin.elapsed());
         self.progress.phase(format!("disruption: {}", arguments.disrupt));
@@ -199,8 +223,8 @@ impl Runner<'_> {
     async fn warm_up(&self, count: &watch::Receiver<Count>) -> anyhow::Result<()> {
         let mut count = count.clone();
         let first = count.wait_for(|count| count.requests.sent > 0);
-        // A load in the cluster has to start first.
-        timeout(JOB_LIMIT, first)
+        // A load in the cluster has to start first, and idle connections are tested before the load.
+        timeout(JOB_LIMIT + self.idle_time(), first)
             .await
             .context("the load did not start in time")?
             .context("the load ended")?;
@@ -220,6 +244,27 @@ impl Runner<'_> {
             );
         }
         Ok(())
+    }
+
+    /// The longest time in which idle connections are tested before the load.
+    fn idle_time(&self) -> Duration {
+        let limit = self.options.probes.idle_limit;
+        // A connection, a request before and one after the idle time.
+        limit.map(|limit| limit + self.options.timeout * 3).unwrap_or_default()
+    }
+
+    /// The report about connections, if any were observed.
+    fn connections(&self, prepared: &PreparedRun, measured: &Measurements) -> Option<ConnectionReport> {
+        if self.options.probes == Probes::default() {
+            return None;
+        }
+        let timelines = prepared.timelines.borrow().all();
+        Some(ConnectionReport::of(ConnectionInput {
+            observations: &measured.observations,
+            timelines: &timelines,
+            load_balancers: prepared.load_balancers.clone(),
+            ended: prepared.origin.elapsed(),
+        }))
     }
 
     fn description(&self, workload: &TargetWorkload) -> RunDescription {
@@ -254,7 +299,7 @@ async fn image(arguments: &Arguments, client: &Client) -> anyhow::Result<Image> 
     Ok(Image { name, pull_secret: arguments.image_pull_secret.clone() })
 }
 
-/// Sends the load, from here or from the cluster, until `stop`. Returns its samples, and the error that ended it
+/// Sends the load, from here or from the cluster, until `stop`. Returns its measurements, and the error that ended it
 /// early.
 async fn load(
     job: Option<&Job>,
@@ -262,23 +307,32 @@ async fn load(
     origin: Instant,
     counts: watch::Sender<Count>,
     stop: CancellationToken,
-) -> (Vec<Sample>, anyhow::Result<()>) {
+) -> (Measurements, anyhow::Result<()>) {
     let count = |sample: &Sample| counts.send_modify(|count| count.add(sample));
     if let Some(job) = job {
-        let (samples, ended) = job.follow(origin, stop, count).await;
-        return (samples, ended.map_err(Into::into));
+        let (measured, ended) = job.follow(origin, stop, count).await;
+        return (measured, ended.map_err(Into::into));
     }
-    let mut samples = Vec::new();
-    let client = match load::Client::new(options) {
-        Ok(client) => client,
-        Err(error) => return (samples, Err(error.into())),
+    let Measurements { mut samples, mut observations } = Measurements::default();
+    let loaded = async {
+        let client = load::Client::new(options)?;
+        let target = Arc::new(Target::new(options)?);
+        if let Some(limit) = options.probes.idle_limit {
+            observations.extend(keep_alive(&target, limit, &stop).await);
+        }
+        let sink = |sample| {
+            count(&sample);
+            samples.push(sample);
+        };
+        let observe = |observation| observations.push(observation);
+        tokio::join!(
+            load::run(&client, options, origin, sink, stop.clone()),
+            hold(&target, origin, observe, stop.clone())
+        );
+        Ok::<(), anyhow::Error>(())
     };
-    let sink = |sample| {
-        count(&sample);
-        samples.push(sample);
-    };
-    load::run(&client, options, origin, sink, stop).await;
-    (samples, Ok(()))
+    let loaded = loaded.await;
+    (Measurements { samples, observations }, loaded)
 }
 
 /// The outcome, together with the result of the last step.

@@ -67,6 +67,7 @@ async fn report(
         workload,
         origin: Instant::now(),
         timelines,
+        load_balancers: vec![],
         _watches: CancellationToken::new().drop_guard(),
     };
     let (options, interrupted) = (Options::to(url), CancellationToken::new());

@@ -25,7 +25,7 @@ pub use connections::{
 pub use drain::{Basis, Estimate};
 pub use findings::{Loss, PodFinding, Requests, RunDescription, Worst};
 pub use latency::Latency;
-pub use recording::Recording;
+pub use recording::{Measurements, Recording};
 pub use remote::{Alignment, Line};
 pub use sample::{Cause, Outcome, Sample};
 pub use schedule::Schedule;

@@ -2,7 +2,16 @@
 
 use std::time::Duration;
 
-use super::{sample::Sample, timelines::PodTimeline};
+use super::{connections::Observation, sample::Sample, timelines::PodTimeline};
+
+/// What was measured from the client's side, in times from one origin.
+#[derive(Clone, Debug, Default)]
+pub struct Measurements {
+    /// Every request of the load.
+    pub samples: Vec<Sample>,
+    /// The observations on connections that stay open.
+    pub observations: Vec<Observation>,
+}
 
 /// The recording of one run, in times from its first request.
 #[derive(Clone, Debug, Default)]
