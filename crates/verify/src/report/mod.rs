@@ -1,5 +1,6 @@
 //! A report as tables, and as an HTML page with plots.
 
+mod connections;
 mod format;
 mod page;
 mod plot;

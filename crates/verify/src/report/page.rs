@@ -5,6 +5,7 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
+    connections,
     format::{after, milliseconds},
     plot::{self, Error},
     table,
@@ -59,6 +60,7 @@ pub fn page(report: &VerificationReport, recording: &Recording) -> Result<String
                 div class="wide" { @for plot in plots { (PreEscaped(plot)) } }
                 (legend())
                 @if report.pods.iter().any(|pod| pod.terminating_seconds.is_some()) { (pods(report)) }
+                @if let Some(found) = &report.connections { (connections::section(found)) }
                 @if !report.losses.is_empty() { (losses(report)) }
             }
         }

@@ -4,7 +4,10 @@ use std::fmt::{self, Write as _};
 
 use comfy_table::{Table, presets};
 
-use super::format::{after, milliseconds};
+use super::{
+    connections,
+    format::{after, milliseconds},
+};
 use crate::verify::{Loss, Requests, VerificationReport};
 
 /// How many lost requests are listed one by one.
@@ -62,6 +65,10 @@ fn write(report: &VerificationReport, text: &mut String) -> fmt::Result {
     if let Some(drain) = &report.drain {
         writeln!(text, "\n  drain     {}, {}", drain.headline(), drain.certainty)?;
         writeln!(text, "            {}", drain.advice)?;
+    }
+    if let Some(connections) = &report.connections {
+        writeln!(text)?;
+        connections::write(connections, text)?;
     }
     if let Some(why) = &report.incomplete {
         writeln!(text, "\n  The run is incomplete: {why}")?;

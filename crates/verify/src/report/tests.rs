@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::verify::{Cause, Outcome, PodTimeline, Recording, RunDescription, Sample, VerificationReport};
+use crate::verify::{
+    Cause, ConnectionInput, ConnectionKind, ConnectionReport, Ending, HeldConnection, IdleOutcome, IdleProbe,
+    LoadBalancer, Observation, Outcome, PodTimeline, Recording, RunDescription, Sample, VerificationReport,
+};
 
 fn at(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -82,5 +85,46 @@ fn the_page_is_self_contained_and_escapes_names() {
     assert!(page.contains("&lt;new&gt;") && !page.contains("<new>"));
     for outside in ["src=", "href=", "url(", "@import"] {
         assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn connections_are_reported_with_findings_and_remedies() {
+    let (mut report, recording) = example();
+    let probe =
+        IdleProbe { idle: at(8000), outcome: IdleOutcome::Closed(at(5000)), advertised_seconds: Some(5) };
+    let held = HeldConnection {
+        kind: ConnectionKind::WebSocket,
+        opened: at(0),
+        pod: Some("old".to_owned()),
+        peer: None,
+        has_several_pods: false,
+        announced: None,
+        ended: Some((at(2400), Ending::Cut)),
+    };
+    report.connections = Some(ConnectionReport::of(ConnectionInput {
+        observations: &[Observation::Idle(probe), Observation::Held(held)],
+        timelines: &recording.timelines,
+        load_balancers: vec![LoadBalancer {
+            name: "Ingress shop/<web>".to_owned(),
+            idle_seconds: 60.0,
+            source: "the default".to_owned(),
+        }],
+        ended: at(5000),
+    }));
+    let text = table(&report);
+    for part in [
+        "\n  idle      the server closes idle connections after 5.0 s, and announces 5 s\n",
+        "\n            Ingress shop/<web> keeps them for 60 s (the default)\n",
+        "\n  kept      WebSocket: 1 cut, 0.4 s after SIGTERM\n",
+        "\n  problem   the server closes idle connections after 5.0 s, but Ingress shop/<web> keeps them",
+        "\n            Node.js  server.keepAliveTimeout = 65000",
+        "\n  problem   WebSocket: 1 connection cut, 0.4 s after SIGTERM: clients lose",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let page = page(&report, &recording).unwrap();
+    for part in ["Connections that stay open", "Ingress shop/&lt;web&gt;", "<strong>problem: </strong>"] {
+        assert!(page.contains(part), "{part} is missing in {page}");
     }
 }
