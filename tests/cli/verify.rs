@@ -50,6 +50,9 @@ fn invalid_arguments_are_reported_before_any_request() {
         (&["deploy/web", "--rate", "0"], "--rate"),
         (&["deploy/web", "--header", "Host"], "Name: value"),
         (&["deploy/web", "--image", "adieu"], "--in-cluster"),
+        (&["deploy/web", "--lb-idle", "60"], "--idle"),
+        (&["deploy/web", "--yes", "--websocket", "events"], "not a path such as /events"),
+        (&["deploy/web", "--yes", "--grpc-stream", "Watch"], "not a method such as"),
         (&["deploy/web", "--insecure", "--cacert", "ca.pem"], "cannot be used with"),
     ] {
         let arguments = [&["verify", "--url", "http://127.0.0.1:9/"], arguments].concat();

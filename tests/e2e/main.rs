@@ -37,6 +37,7 @@ mod terminations;
 mod traffic;
 mod uninstall;
 mod verify;
+mod verify_connections;
 
 fn rejection(error: kube::Error) -> String {
     match error {

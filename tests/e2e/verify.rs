@@ -30,8 +30,14 @@ impl Scene {
     /// Creates a Deployment of the sample application with a Service, and waits until both are ready. Returns its
     /// URLs: at a node, and in the cluster.
     async fn shop(&self, annotations: &Value, replicas: i64) -> [String; 2] {
+        self.shop_with(&[], annotations, replicas).await
+    }
+
+    /// The same, with arguments for the sample application.
+    pub async fn shop_with(&self, arguments: &[&str], annotations: &Value, replicas: i64) -> [String; 2] {
         let mut object = web("web", annotations);
         object["spec"]["replicas"] = json!(replicas);
+        object["spec"]["template"]["spec"]["containers"][0]["args"] = json!(arguments);
         self.create(&object).await;
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
@@ -73,7 +79,7 @@ impl Scene {
 
 impl Verification {
     /// The pods that terminated.
-    fn terminated(&self) -> Vec<&Value> {
+    pub fn terminated(&self) -> Vec<&Value> {
         let pods = self.report["pods"].as_array().unwrap().iter();
         pods.filter(|pod| !pod["terminatingSeconds"].is_null()).collect()
     }

@@ -6,10 +6,16 @@
 // message has the times. "web stop SECONDS CODE" exits with CODE some seconds
 // after SIGTERM; "web ignore" ignores SIGTERM; "web shell" runs the server as a
 // child and, like a shell that is process 1, neither exits nor forwards
-// SIGTERM; "web default" only logs.
+// SIGTERM; "web default" only logs. "web idle SECONDS" closes idle connections
+// after some seconds, and on SIGTERM it finishes requests and closes the
+// WebSockets of /events with a close frame.
 package main
 
 import (
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -17,6 +23,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -52,7 +59,50 @@ func main() {
 		w.Header().Set("X-Pod", pod)
 		fmt.Fprintf(w, "hello from %s\n", pod)
 	})
+	if mode == "idle" {
+		finish(seconds(2), pod)
+		return
+	}
 	log.Fatal(http.ListenAndServe(":8080", nil))
+}
+
+// finish serves until SIGTERM, and then finishes what is in progress.
+func finish(idle time.Duration, pod string) {
+	server := &http.Server{Addr: ":8080", IdleTimeout: idle}
+	var sockets sync.WaitGroup
+	leaving := make(chan struct{})
+	http.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+		// RFC 6455, section 4.2.2.
+		accept := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			log.Print(err)
+			return
+		}
+		defer connection.Close()
+		sockets.Add(1)
+		defer sockets.Done()
+		fmt.Fprintf(connection, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Pod: %s\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+			pod, base64.StdEncoding.EncodeToString(accept[:]))
+		<-leaving
+		// A close frame with the status 1001.
+		if _, err := connection.Write([]byte{0x88, 2, 0x03, 0xe9}); err != nil {
+			log.Print(err)
+		}
+	})
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM)
+	go func() {
+		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+			log.Fatal(err)
+		}
+	}()
+	<-terminate
+	close(leaving)
+	if err := server.Shutdown(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	sockets.Wait()
 }
 
 func argument(index int) int {

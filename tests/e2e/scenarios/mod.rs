@@ -11,7 +11,17 @@ mod load;
 mod scale;
 mod thoughtworks;
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
+
+use self::app::App;
+use crate::support::Scene;
+
+/// Creates the Deployment `spring` with a Service, and waits until it answers. Returns its address at a node.
+pub async fn spring(scene: &Scene) -> SocketAddr {
+    App::deploy(scene, "spring", "spring", json!({}), &[]).await.address
+}
 
 /// A count of a run: `short`, or the source's own with `ADIEU_SCENARIOS=full`.
 fn count<T>(short: T, source: T) -> T {
