@@ -66,7 +66,7 @@ impl Http2 {
     async fn is_announced(&self) -> bool {
         let mut sender = self.sender.clone();
         let state = poll_fn(|context| Poll::Ready(sender.poll_ready(context))).await;
-        matches!(&state, Poll::Ready(Err(error)) if is_go_away(error))
+        matches!(&state, Poll::Ready(Err(error)) if is_from_server(error))
     }
 
     /// Waits until the connection ends. Call it only once more after it has ended.
@@ -78,8 +78,8 @@ impl Http2 {
     }
 }
 
-/// Whether the server rejected a stream by GOAWAY, so that its request can be sent again.
-fn is_go_away(error: &h2::Error) -> bool {
+/// Whether an error is the GOAWAY of the server, so that a request that it rejects can be sent again.
+fn is_from_server(error: &h2::Error) -> bool {
     error.is_go_away() && error.is_remote()
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn hold(target: &Target, clock: &Clock) -> Result<HeldConnectio
             Some(Ok(headers)) => name_pod(&mut held, target.pod(&headers)),
             Some(Err(error)) if is_first => return Err(text(&error)),
             None if is_first => return Err("the first request got no response".to_owned()),
-            Some(Err(error)) if is_go_away(&error) => return Ok(clock.end_as_announced(held)),
+            Some(Err(error)) if is_from_server(&error) => return Ok(clock.end_as_announced(held)),
             Some(Err(_)) | None => {
                 if connection.is_announced().await {
                     held.announced = Some(clock.now());

@@ -13,7 +13,7 @@ use crate::verify::timelines::PodTimeline;
 /// How much later than the kubelet the watch may report a termination.
 const WATCH_LATENCY: f64 = 0.5;
 /// Connections that are closed within this time after SIGTERM are closed because of it.
-const PROMPT: f64 = 1.5;
+const PROMPT: f64 = 2.5;
 /// A connection that is open for so much longer than its pod exists isn't one to the pod.
 const OUTLIVES: Duration = Duration::from_secs(5);
 
@@ -97,6 +97,10 @@ pub(super) fn by_kind(held: &[&HeldConnection], timelines: &[PodTimeline]) -> Ve
             Some(drain) => (TimeBase::Sigterm, after - f64::from(drain)),
             None => (TimeBase::Termination, after),
         };
+        if connection.kind == ConnectionKind::Idle && since == TimeBase::Sigterm && after < -WATCH_LATENCY {
+            // It was closed because it was idle.
+            continue;
+        }
         let key = (connection.kind, behavior(connection, since, after), since);
         let (times, pods) = groups.entry(key).or_default();
         times.push(after);
