@@ -11,6 +11,7 @@ mod operator_image;
 mod permissions;
 mod pod_watch;
 mod slim;
+mod temporary_drain;
 mod workload;
 
 pub use disrupt::Disruptor;
@@ -20,4 +21,5 @@ pub use load_job::{Image, Job};
 pub use operator_image::operator_image;
 pub use permissions::check as check_access;
 pub use pod_watch::follow;
+pub use temporary_drain::TemporaryDrain;
 pub use workload::TargetWorkload;

@@ -20,7 +20,7 @@ struct Permission {
     namespace: Option<String>,
 }
 
-/// Checks that RBAC allows a disruption, and if `in_cluster`, a load that runs as a Job.
+/// Checks that RBAC allows a disruption, if `in_cluster` a load that runs as a Job, and if `is_tuned` another drain.
 ///
 /// # Errors
 /// All missing permissions.
@@ -29,8 +29,9 @@ pub async fn check(
     workload: &TargetWorkload,
     disruption: Disruption,
     in_cluster: bool,
+    is_tuned: bool,
 ) -> Result<(), Error> {
-    let required = required_permissions(workload, disruption, in_cluster);
+    let required = required_permissions(workload, disruption, in_cluster, is_tuned);
     let allowed = try_join_all(required.iter().map(|permission| is_allowed(client, permission))).await?;
     let missing: Vec<_> = required
         .iter()
@@ -45,6 +46,7 @@ fn required_permissions(
     workload: &TargetWorkload,
     disruption: Disruption,
     in_cluster: bool,
+    is_tuned: bool,
 ) -> Vec<Permission> {
     let inside = Some(workload.namespace.clone());
     let permission = |verb, group, resource: &str, namespace: &Option<String>| Permission {
@@ -76,6 +78,10 @@ fn required_permissions(
             required.extend(["list", "watch"].map(|verb| permission(verb, "", "pods", &None)));
             required.push(permission("create", "", "pods/eviction", &None));
         }
+    }
+    let patch = permission("patch", "apps", &kind, &inside);
+    if is_tuned && !required.contains(&patch) {
+        required.push(patch);
     }
     if in_cluster {
         required.extend(["create", "delete"].map(|verb| permission(verb, "batch", "jobs", &inside)));

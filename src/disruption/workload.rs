@@ -73,6 +73,13 @@ impl TargetWorkload {
         Ok(patched.map_err(Error::api(format!("restart {self}")))?.meta().generation)
     }
 
+    /// Sets an annotation of the workload, or removes it.
+    pub(super) async fn annotate(&self, key: &str, value: Option<&str>) -> Result<(), Error> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
+        let patched = self.api.patch(&self.name, &PatchParams::default(), &patch).await;
+        patched.map_err(Error::api(format!("change the annotation {key} of {self}"))).map(drop)
+    }
+
     pub(super) async fn replicas(&self) -> Result<i32, Error> {
         let scale = self.api.get_scale(&self.name).await;
         let scale = scale.map_err(Error::api(format!("get the scale of {self}")))?;

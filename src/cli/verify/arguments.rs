@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{connections, options};
+use super::{connections, options, tune_options};
 use crate::{
     cli::{duration::duration, reference::Reference},
     disruption::Disruption,
@@ -33,10 +33,15 @@ closed between requests, reset, or cut when the process exits. --websocket and -
 WebSockets and gRPC streams. Each finding has its remedy for the usual servers. The URL must lead to the pods \
 without a proxy, such as that of a Service with --in-cluster.
 
+With --tune it finds the shortest drain that loses no request under this load, by bisection with repeats. Each drain \
+is rolled out by the annotation adieu.dev/drain-seconds, which is restored at the end; the result has the number of \
+terminations that it is based on, and a policy.
+
   adieu verify deploy/web -n shop --url https://shop.example.com/ --pod-header X-Pod
   adieu verify sts/db -n shop --url http://db.shop.svc:8080/ --in-cluster --disrupt evict
   adieu verify deploy/web -n shop --url http://10.0.0.7:30080/ --yes -o json --report report.html
   adieu verify deploy/web -n shop --url http://web.shop.svc:8080/ --in-cluster --idle --lb-idle 60
+  adieu verify deploy/web -n shop --url https://shop.example.com/ --tune --tune-max 120
 
 The exit code is 0 if every request was answered, 1 if some were lost or a finding about connections is a problem, 2 if the result is unknown, and \
 130 after Ctrl-C or when the terminal is closed.";
@@ -56,6 +61,9 @@ pub(in crate::cli) struct Arguments {
 
     #[command(flatten)]
     pub(super) connections: connections::Arguments,
+
+    #[command(flatten)]
+    pub(super) tune: tune_options::Arguments,
 
     /// The disruption: restart, scale-down[=N] (to N pods, or by one, and back), delete-pod,
     /// evict, drain-node (one of its nodes) or none.

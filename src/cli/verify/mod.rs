@@ -6,8 +6,11 @@ mod count;
 mod file;
 mod load_balancers;
 mod options;
+mod prepared_run;
 mod progress;
 mod runner;
+mod tune;
+mod tune_options;
 
 use std::{
     io::{IsTerminal as _, Write as _, stdin, stdout},
@@ -15,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::arguments::{Arguments, HELP};
@@ -25,7 +29,7 @@ use crate::{
     load::Options,
     probe::Target,
     runtime::shutdown,
-    verify::{ConnectionReport, VerificationReport},
+    verify::{ConnectionReport, Recording, TuningReport, VerificationReport},
 };
 
 /// The exit code that shells report after Ctrl-C.
@@ -49,6 +53,10 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             arguments.workload.name
         );
     }
+    let tuning = arguments.tune.limits();
+    if tuning.is_some() && arguments.disrupt == Disruption::None {
+        bail!("--tune needs terminations: use --disrupt restart, or another one");
+    }
     let options = Options { probes: arguments.connections.probes(), ..arguments.load.options()? };
     // An invalid path is reported before the disruption.
     Target::new(&options)?;
@@ -59,7 +67,7 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    let outcome = runtime.block_on(async {
+    let finished = runtime.block_on(async {
         let interrupted = CancellationToken::new();
         let interrupt = interrupted.clone();
         tokio::spawn(async move {
@@ -72,24 +80,71 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             interrupted: &interrupted,
             progress: PhaseIndicator::new(),
         };
-        Box::pin(runner.run()).await
+        match tuning {
+            Some(limits) => Box::pin(runner.tune(limits)).await.map(|report| Finished::Tuning(report.into())),
+            None => Box::pin(runner.run()).await.map(|run| Finished::Run(run.into())),
+        }
     });
     // Don't wait for the thread that asks for confirmation.
     runtime.shutdown_background();
-    let (report, recording) = outcome?;
-    if let Some(file) = file {
-        file.write(&crate::report::page(&report, &recording).context("cannot draw the report")?)?;
+    show(arguments.output, finished?, file)
+}
+
+/// The result of a run, or of a search.
+enum Finished {
+    Run(Box<(VerificationReport, Recording)>),
+    Tuning(Box<TuningReport>),
+}
+
+/// Prints the result, and writes the page.
+fn show(output: Output, finished: Finished, file: Option<ReportFile<'_>>) -> anyhow::Result<ExitCode> {
+    match finished {
+        Finished::Tuning(report) => {
+            print(output, &*report, report.incomplete.as_ref(), tuning_text)?;
+            Ok(tuning_exit_code(&report))
+        }
+        Finished::Run(run) => {
+            let (report, recording) = *run;
+            if let Some(file) = file {
+                file.write(&crate::report::page(&report, &recording).context("cannot draw the report")?)?;
+            }
+            let table = |report: &VerificationReport| Ok(crate::report::table(report));
+            print(output, &report, report.incomplete.as_ref(), table)?;
+            Ok(exit_code(&report))
+        }
     }
-    // The table contains it.
-    if let (Output::Json, Some(why)) = (arguments.output, &report.incomplete) {
+}
+
+/// Prints a report as JSON, or as `text`, which contains why it is incomplete.
+fn print<T: Serialize>(
+    output: Output,
+    report: &T,
+    incomplete: Option<&String>,
+    text: impl FnOnce(&T) -> anyhow::Result<String>,
+) -> anyhow::Result<()> {
+    if let (Output::Json, Some(why)) = (output, incomplete) {
         print::to_stderr(format!("adieu: {}", print::escaped(why)));
     }
-    let text = match arguments.output {
-        Output::Table => crate::report::table(&report),
-        Output::Json => serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n",
+    let text = match output {
+        Output::Table => text(report)?,
+        Output::Json => serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n",
     };
-    stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")?;
-    Ok(exit_code(&report))
+    stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// A search as text, with its policy as YAML.
+fn tuning_text(report: &TuningReport) -> anyhow::Result<String> {
+    let policy = report.policy.as_ref().map(serde_saphyr::to_string).transpose();
+    let policy = policy.context("cannot write the policy")?;
+    Ok(crate::report::tuning(report, policy.as_deref()))
+}
+
+fn tuning_exit_code(report: &TuningReport) -> ExitCode {
+    match (report.shortest_seconds, report.is_confirmed) {
+        (Some(_), true) if report.incomplete.is_none() => ExitCode::SUCCESS,
+        (None, _) if report.incomplete.is_none() => ExitCode::FAILURE,
+        _ => ExitCode::from(COULD_NOT_RUN),
+    }
 }
 
 fn exit_code(report: &VerificationReport) -> ExitCode {

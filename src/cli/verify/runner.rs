@@ -3,23 +3,28 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
-use kube::Client;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
-use super::{arguments::Arguments, count::Count, load_balancers, progress::PhaseIndicator};
+use super::{
+    arguments::Arguments,
+    count::Count,
+    load_balancers,
+    prepared_run::{PreparedRun, follow, image},
+    progress::PhaseIndicator,
+};
 use crate::{
     cli::confirm::confirm,
-    disruption::{self, Disruption, Disruptor, Image, Job, TargetWorkload},
+    disruption::{self, Disruption, Disruptor, Job, TargetWorkload},
     load::{self, Options, Probes},
     probe::{Target, hold, keep_alive},
     runtime::client::client,
     verify::{
-        ConnectionInput, ConnectionReport, LoadBalancer, Measurements, PodTimelines, Recording, Requests,
-        RunDescription, Sample, VerificationReport,
+        ConnectionInput, ConnectionReport, Measurements, Recording, Requests, RunDescription, Sample, TuningLimits,
+        VerificationReport,
     },
 };
 
@@ -27,10 +32,8 @@ use crate::{
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Requests that must have ended by then.
 const WARM_UP_REQUESTS: u64 = 5;
-/// The limit for the initial lists of the watches.
-const LIST_LIMIT: Duration = Duration::from_secs(30);
 /// The limit for restoring temporary changes.
-const REVERT_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const REVERT_LIMIT: Duration = Duration::from_secs(30);
 /// The limit for the Job's pod to start, and to be removed.
 const JOB_LIMIT: Duration = Duration::from_mins(2);
 
@@ -49,21 +52,6 @@ pub(super) struct Runner<'a> {
     pub(super) progress: PhaseIndicator,
 }
 
-/// The state before the load starts.
-struct PreparedRun {
-    client: Client,
-    /// The image of the load, if it runs in the cluster.
-    image: Option<Image>,
-    disruptor: Disruptor,
-    workload: TargetWorkload,
-    origin: Instant,
-    timelines: watch::Receiver<PodTimelines>,
-    /// The load balancers whose idle timeout is known.
-    load_balancers: Vec<LoadBalancer>,
-    /// Ends the watches.
-    _watches: DropGuard,
-}
-
 /// When the disruption began and ended.
 #[derive(Clone, Copy, Debug, Default)]
 struct DisruptionTimes {
@@ -76,6 +64,11 @@ impl Runner<'_> {
     pub(super) async fn run(&self) -> Outcome {
         self.progress.phase("checking the cluster");
         let mut prepared = self.unless_interrupted(self.prepare()).await?;
+        self.run_prepared(&mut prepared).await
+    }
+
+    /// Runs it after the preparation.
+    pub(super) async fn run_prepared(&self, prepared: &mut PreparedRun) -> Outcome {
         // Not interruptible: a Job that is created without its name being known could not be removed.
         let job = match &prepared.image {
             Some(image) => {
@@ -86,14 +79,14 @@ impl Runner<'_> {
             }
             None => None,
         };
-        let outcome = Box::pin(self.load_and_disrupt(&mut prepared, job.as_ref())).await;
+        let outcome = Box::pin(self.load_and_disrupt(prepared, job.as_ref())).await;
         let Some(job) = job else { return outcome };
         let removed = timeout(REVERT_LIMIT, job.remove()).await.context("timed out deleting the load Job");
         merge_errors(outcome, removed.and_then(|removed| removed.map_err(Into::into)))
     }
 
     /// Checks everything that can be checked, and asks for confirmation.
-    async fn prepare(&self) -> anyhow::Result<PreparedRun> {
+    pub(super) async fn prepare(&self) -> anyhow::Result<PreparedRun> {
         let arguments = self.arguments;
         let client = client().await.context("cannot connect to the cluster: check KUBECONFIG")?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
@@ -103,22 +96,22 @@ impl Runner<'_> {
         if let Some(reason) = arguments.disrupt.unsupported_reason(workload.kind, &object) {
             bail!("{workload} cannot be disrupted: {reason}");
         }
-        disruption::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster).await?;
+        let tuning = arguments.tune.limits();
+        disruption::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster, tuning.is_some())
+            .await?;
         let image = if arguments.in_cluster { Some(image(arguments, &client).await?) } else { None };
         let mut load_balancers: Vec<_> = arguments.connections.load_balancer().into_iter().collect();
         if arguments.connections.finds_load_balancers() {
             load_balancers.extend(load_balancers::find(&client, &namespace, &object).await);
         }
-        let origin = Instant::now();
-        let (timelines, follow) = disruption::follow(&client, &workload, origin);
-        let ended = CancellationToken::new();
-        tokio::spawn(ended.clone().run_until_cancelled_owned(follow));
-        let watches = ended.drop_guard();
-        let listed =
-            timeout(LIST_LIMIT, timelines.clone().wait_for(PodTimelines::is_listed)).await.map(|_| ());
-        listed.context("timed out listing the workload's pods and EndpointSlices")?;
+        let (origin, timelines, watches) = follow(&client, &workload).await?;
         let disruptor = Disruptor::new(&client, &workload, arguments.disrupt, timelines.clone());
-        let intention = disruptor.intention().await?;
+        let mut intention = disruptor.intention().await?;
+        if let Some(TuningLimits { max_seconds, disruptions, .. }) = tuning {
+            intention = format!(
+                "{intention}; up to {disruptions} times, each time after rolling out a drain of 0 to {max_seconds} s"
+            );
+        }
         if arguments.disrupt != Disruption::None && !arguments.yes {
             self.progress.pause();
             // Off this thread, so that Ctrl-C works meanwhile.
@@ -134,6 +127,22 @@ impl Runner<'_> {
             origin,
             timelines,
             load_balancers,
+            _watches: watches,
+        })
+    }
+
+    /// The same run again, in times from now on.
+    pub(super) async fn again(&self, prepared: &PreparedRun) -> anyhow::Result<PreparedRun> {
+        let PreparedRun { client, image, workload, load_balancers, .. } = prepared;
+        let (origin, timelines, watches) = follow(client, workload).await?;
+        Ok(PreparedRun {
+            client: client.clone(),
+            image: image.clone(),
+            disruptor: Disruptor::new(client, workload, self.arguments.disrupt, timelines.clone()),
+            workload: workload.clone(),
+            origin,
+            timelines,
+            load_balancers: load_balancers.clone(),
             _watches: watches,
         })
     }
@@ -267,7 +276,7 @@ impl Runner<'_> {
         }))
     }
 
-    fn description(&self, workload: &TargetWorkload) -> RunDescription {
+    pub(super) fn description(&self, workload: &TargetWorkload) -> RunDescription {
         RunDescription {
             workload: workload.to_string(),
             namespace: workload.namespace.clone(),
@@ -277,26 +286,12 @@ impl Runner<'_> {
         }
     }
 
-    async fn unless_interrupted<T>(
+    pub(super) async fn unless_interrupted<T>(
         &self,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         self.interrupted.run_until_cancelled(work).await.unwrap_or_else(|| Err(anyhow!(Interrupted)))
     }
-}
-
-/// The image of a load in the cluster.
-async fn image(arguments: &Arguments, client: &Client) -> anyhow::Result<Image> {
-    let name = match &arguments.image {
-        Some(name) => name.clone(),
-        None => disruption::operator_image(client)
-            .await
-            .context("cannot find the image of the load: use --image")?
-            .context(
-                "cannot determine the image of the load: found no adieu Deployment, or several: use --image",
-            )?,
-    };
-    Ok(Image { name, pull_secret: arguments.image_pull_secret.clone() })
 }
 
 /// Sends the load, from here or from the cluster, until `stop`. Returns its measurements, and the error that ended it

@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     plan::Kind,
     runtime::test_support::{client, failure},
+    verify::PodTimelines,
 };
 
 #[derive(Parser)]

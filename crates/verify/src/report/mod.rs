@@ -5,10 +5,12 @@ mod format;
 mod page;
 mod plot;
 mod table;
+mod tuning;
 
 pub use page::page;
 pub use plot::Error;
 pub use table::table;
+pub use tuning::tuning;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ mod remote;
 mod sample;
 mod schedule;
 mod timelines;
+mod tuning;
 mod verification_report;
 
 pub use attribution::{Attribution, attributions};
@@ -30,4 +31,5 @@ pub use remote::{Alignment, Line};
 pub use sample::{Cause, Outcome, Sample};
 pub use schedule::Schedule;
 pub use timelines::{PodTimeline, PodTimelines, is_ready};
+pub use tuning::{Trial, Tuning, TuningLimits, TuningReport};
 pub use verification_report::VerificationReport;
