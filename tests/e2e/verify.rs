@@ -220,3 +220,23 @@ async fn a_node_is_drained_under_load_and_uncordoned() {
     }
     scene.end().await;
 }
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn tuning_finds_a_drain_and_restores_the_annotation() {
+    let scene = Scene::new().await;
+    let [url, _] =
+        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "7"}), 2).await;
+    let arguments = ["--duration", "1s", "--tune", "--tune-max", "8", "--tune-repeats", "2"];
+    let tuned = scene.verify("web", &url, &arguments).await;
+    assert_eq!(tuned.code, Some(0), "{}\n{:#}", tuned.stderr, tuned.report);
+    let shortest = tuned.report["shortestSeconds"].as_i64().unwrap();
+    assert!((0..=8).contains(&shortest), "{:#}", tuned.report);
+    assert_eq!(tuned.report["policy"]["spec"]["drainSeconds"], shortest);
+    for trial in tuned.report["trials"].as_array().unwrap() {
+        assert_eq!(trial["terminations"], 2, "{trial}");
+    }
+    let annotations = &scene.deployment("web").await["metadata"]["annotations"];
+    assert_eq!(annotations["adieu.dev/drain-seconds"], "7");
+    scene.end().await;
+}
