@@ -73,8 +73,8 @@ fn idle_timeout(
     let Exposure { profile, object, .. } = exposure;
     let timeout = |seconds, source: String| IdleTimeout { object: object.clone(), seconds, source };
     if object.kind == "Service" && **profile == AWS_INSTANCE {
-        let service = services.iter().find(|service| service.metadata.name.as_deref() == Some(object.name.as_str()));
-        let text = service?.metadata.annotations.as_ref()?.get(CLASSIC)?;
+        let is_named = |service: &&Service| service.metadata.name.as_deref() == Some(object.name.as_str());
+        let text = services.iter().find(is_named)?.metadata.annotations.as_ref()?.get(CLASSIC)?;
         return Some(timeout(text.trim().parse().ok()?, format!("{CLASSIC} of {object}")));
     }
     let is_application = **profile == AWS_INSTANCE && APPLICATION_KINDS.contains(&object.kind.as_str());

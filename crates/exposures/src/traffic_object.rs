@@ -88,10 +88,7 @@ impl TrafficObject {
             is_made_by_controller: labels.keys().any(|key| key.ends_with(MADE_BY_CONTROLLER)),
             targets: path::text(object, kind.targets).and_then(Targets::read),
             delay: path::values(object, kind.delay).into_iter().find_map(delay::of_field),
-            annotations: annotations
-                .into_iter()
-                .filter(|(key, _)| key == LOAD_BALANCER_ATTRIBUTES || BY_HINT.iter().any(|way| way.reads(key)))
-                .collect(),
+            annotations: annotations.into_iter().filter(|(key, _)| is_read(key)).collect(),
         })
     }
 
@@ -132,6 +129,11 @@ impl TrafficObject {
     pub(crate) fn leads_to(&self, name: &ObjectName) -> bool {
         self.backends.contains(name)
     }
+}
+
+/// Whether a load balancer reads the annotation with this key.
+fn is_read(key: &str) -> bool {
+    key == LOAD_BALANCER_ATTRIBUTES || BY_HINT.iter().any(|way| way.reads(key))
 }
 
 /// The load balancer of a `TargetGroupBinding`. If it is unknown, the one that needs longer.

@@ -43,8 +43,8 @@ terminations that it is based on, and a policy.
   adieu verify deploy/web -n shop --url http://web.shop.svc:8080/ --in-cluster --idle --lb-idle 60
   adieu verify deploy/web -n shop --url https://shop.example.com/ --tune --tune-max 120
 
-The exit code is 0 if every request was answered, 1 if some were lost or a finding about connections is a problem, 2 if the result is unknown, and \
-130 after Ctrl-C or when the terminal is closed.";
+The exit code is 0 if every request was answered, 1 if some were lost or a finding about connections is a problem, \
+2 if the result is unknown, and 130 after Ctrl-C or when the terminal is closed.";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {

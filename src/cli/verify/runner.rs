@@ -23,8 +23,8 @@ use crate::{
     probe::{Target, hold, keep_alive},
     runtime::client::client,
     verify::{
-        ConnectionInput, ConnectionReport, Measurements, Recording, Requests, RunDescription, Sample, TuningLimits,
-        VerificationReport,
+        ConnectionInput, ConnectionReport, Measurements, Recording, Requests, RunDescription, Sample,
+        TuningLimits, VerificationReport,
     },
 };
 
@@ -73,9 +73,9 @@ impl Runner<'_> {
         let job = match &prepared.image {
             Some(image) => {
                 let Arguments { limit, duration, .. } = self.arguments;
-                let limit = JOB_LIMIT + self.idle_time() + WARM_UP + *limit + *duration + self.options.timeout;
+                let limit = self.idle_time() + WARM_UP + *limit + *duration + self.options.timeout;
                 let namespace = &prepared.workload.namespace;
-                Some(Job::start(&prepared.client, namespace, image, self.options, limit).await?)
+                Some(Job::start(&prepared.client, namespace, image, self.options, JOB_LIMIT + limit).await?)
             }
             None => None,
         };
@@ -97,8 +97,8 @@ impl Runner<'_> {
             bail!("{workload} cannot be disrupted: {reason}");
         }
         let tuning = arguments.tune.limits();
-        disruption::check_access(&client, &workload, arguments.disrupt, arguments.in_cluster, tuning.is_some())
-            .await?;
+        let (in_cluster, is_tuned) = (arguments.in_cluster, tuning.is_some());
+        disruption::check_access(&client, &workload, arguments.disrupt, in_cluster, is_tuned).await?;
         let image = if arguments.in_cluster { Some(image(arguments, &client).await?) } else { None };
         let mut load_balancers: Vec<_> = arguments.connections.load_balancer().into_iter().collect();
         if arguments.connections.finds_load_balancers() {

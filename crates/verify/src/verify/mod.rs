@@ -19,9 +19,9 @@ mod verification_report;
 
 pub use attribution::{Attribution, attributions};
 pub use connections::{
-    Behavior, ConnectionFinding, ConnectionInput, ConnectionKind, ConnectionReport, ConnectionsOfKind, Ending,
-    HeldConnection, IdleEnd, IdleOutcome, IdleProbe, KeepAlive, LoadBalancer, Observation, Remedy, Rule, TimeBase,
-    idle_times,
+    Behavior, ConnectionFinding, ConnectionInput, ConnectionKind, ConnectionReport, ConnectionsOfKind,
+    Ending, HeldConnection, IdleEnd, IdleOutcome, IdleProbe, KeepAlive, LoadBalancer, Observation, Remedy,
+    Rule, TimeBase, idle_times,
 };
 pub use drain::{Basis, Estimate};
 pub use findings::{Loss, PodFinding, Requests, RunDescription, Worst};

@@ -126,7 +126,8 @@ mod tests {
             load_balancers: vec![],
             ended: at(6000),
         });
-        let rules: Vec<_> = report.findings.iter().map(|finding| (finding.rule, finding.is_problem)).collect();
+        let findings = report.findings.iter();
+        let rules: Vec<_> = findings.map(|finding| (finding.rule, finding.is_problem)).collect();
         assert_eq!(
             rules,
             [

@@ -145,7 +145,8 @@ pub(super) fn of_termination(ended: &ConnectionsOfKind) -> Option<ConnectionFind
     let ConnectionsOfKind { kind, behavior, connections, .. } = ended;
     let (consequence, is_problem) = consequence(*kind, *behavior)?;
     let noun = if *connections == 1 { "connection" } else { "connections" };
-    let message = format!("{kind}: {connections} {noun} {}, {}: {consequence}", behavior.text(*kind), ended.when());
+    let (ended_by, when) = (behavior.text(*kind), ended.when());
+    let message = format!("{kind}: {connections} {noun} {ended_by}, {when}: {consequence}");
     let remedies = match kind {
         ConnectionKind::Busy | ConnectionKind::Idle => remedies::http1(),
         ConnectionKind::Http2 => remedies::http2(),
