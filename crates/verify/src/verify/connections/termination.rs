@@ -159,6 +159,9 @@ fn termination<'a>(
     if let Some(timeline) = known_pod(connection, timelines) {
         return terminates(timeline).then_some((at, timeline));
     }
+    if connection.pod.is_some() {
+        return None;
+    }
     // Its pod is unknown: of those that are terminating, the one whose termination began first.
     let is_left = |timeline: &PodTimeline| timeline.gone.is_none_or(|gone| gone + OUTLIVES >= at);
     let terminating = timelines.iter().filter(|timeline| terminates(timeline) && is_left(timeline));
