@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME", requires = "idle", value_parser = duration)]
     idle_limit: Option<Duration>,
 
-    /// Keeps WebSockets open over the disruption, and reports how they end.
+    /// Keeps WebSocket connections open over the disruption, and reports how they end.
     #[arg(long, value_name = "PATH")]
     websocket: Option<String>,
 
