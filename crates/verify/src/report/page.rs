@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use plotters::style::RGBColor;
 
 use super::{
     connections,
@@ -15,7 +16,7 @@ use crate::verify::{Recording, VerificationReport, attributions};
 /// How many lost requests the page lists.
 const MAX_LISTED: usize = 500;
 
-const STYLE: &str = "\
+pub(super) const STYLE: &str = "\
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff; overflow-wrap: anywhere;
   max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem }
@@ -58,7 +59,7 @@ pub fn page(report: &VerificationReport, recording: &Recording) -> Result<String
                 h2 { "Over time" }
                 p { "The grey lines are the beginning and the end of the disruption." }
                 div class="wide" { @for plot in plots { (PreEscaped(plot)) } }
-                (legend())
+                (legend(&plot::LEGEND))
                 @if report.pods.iter().any(|pod| pod.terminating_seconds.is_some()) { (pods(report)) }
                 @if let Some(found) = &report.connections { (connections::section(found)) }
                 @if !report.losses.is_empty() { (losses(report)) }
@@ -97,10 +98,11 @@ fn summary(report: &VerificationReport) -> Markup {
     }
 }
 
-fn legend() -> Markup {
+/// The meaning of each colour.
+pub(super) fn legend(colours: &[(&str, RGBColor)]) -> Markup {
     html! {
         p class="legend" {
-            @for (meaning, colour) in plot::LEGEND {
+            @for (meaning, colour) in colours {
                 span { i style=(format!("background: rgb({} {} {})", colour.0, colour.1, colour.2)) {} (meaning) }
             }
         }

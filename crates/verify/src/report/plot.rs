@@ -22,7 +22,7 @@ use crate::verify::{PodTimeline, Recording, Sample};
 pub struct Error(String);
 
 impl Error {
-    fn of(error: impl StdError) -> Self {
+    pub(super) fn of(error: impl StdError) -> Self {
         Self(error.to_string())
     }
 }
@@ -43,8 +43,8 @@ const POINTS: usize = 4000;
 const SECONDS: usize = 604_800;
 
 // Blue rather than green: fewer people can't tell it from red.
-const ANSWERED: RGBColor = SERVING;
-const LOST: RGBColor = RGBColor(0xc0, 0x28, 0x28);
+pub(super) const ANSWERED: RGBColor = SERVING;
+pub(super) const LOST: RGBColor = RGBColor(0xc0, 0x28, 0x28);
 const STARTING: RGBColor = RGBColor(0xc8, 0xcd, 0xd4);
 const SERVING: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 const DRAINING: RGBColor = RGBColor(0xe6, 0x9f, 0x00);
@@ -186,7 +186,7 @@ fn per_second(samples: &[Sample], counts: fn(&Sample) -> bool) -> Vec<(f64, f64)
 }
 
 /// Draws a plot, of which screen readers read the label.
-fn draw(
+pub(super) fn draw(
     height: u32,
     label: &str,
     plot: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Error>,
