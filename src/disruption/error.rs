@@ -37,7 +37,7 @@ pub enum Error {
 
 impl Error {
     /// An error of a request to the API server, for an operation such as `list the nodes`.
-    pub(super) fn api(operation: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+    pub(crate) fn api(operation: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         |source| Self::Api { operation: operation.into(), source: Box::new(source) }
     }
 }

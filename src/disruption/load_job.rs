@@ -16,7 +16,11 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::error::Error;
+use super::{
+    error::Error,
+    owner::Owner,
+    pod_security::{container_security, pod_security},
+};
 use crate::{
     load::Options,
     verify::{Alignment, Line, Measurements, Sample},
@@ -68,9 +72,28 @@ impl Job {
         options: &Options,
         limit: Duration,
     ) -> Result<Self, Error> {
+        Self::create(client, namespace, object(image, options, limit)).await
+    }
+
+    /// The same, owned by another Job, with which it is removed.
+    ///
+    /// # Errors
+    /// The request fails.
+    pub async fn start_owned(
+        client: &Client,
+        owner: &Owner,
+        image: &Image,
+        options: &Options,
+        limit: Duration,
+    ) -> Result<Self, Error> {
+        let mut object = object(image, options, limit);
+        object["metadata"]["ownerReferences"] = json!([owner.reference()]);
+        Self::create(client, &owner.namespace, object).await
+    }
+
+    async fn create(client: &Client, namespace: &str, object: serde_json::Value) -> Result<Self, Error> {
         let api: Api<Object> = Api::namespaced(client.clone(), namespace);
-        let job = serde_json::from_value(object(image, options, limit))
-            .map_err(|error| Error::Remote(error.to_string()))?;
+        let job = serde_json::from_value(object).map_err(|error| Error::Remote(error.to_string()))?;
         let created = api.create(&PostParams::default(), &job).await;
         let name = created.map_err(Error::api("create the load Job"))?.name_any();
         Ok(Self { api, pods: Api::namespaced(client.clone(), namespace), name })
@@ -197,21 +220,14 @@ fn object(image: &Image, options: &Options, limit: Duration) -> serde_json::Valu
                     "imagePullSecrets": pull_secrets,
                     // On SIGTERM it waits for outstanding answers.
                     "terminationGracePeriodSeconds": options.timeout.as_secs() + 5,
-                    "securityContext": {
-                        "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
+                    "securityContext": pod_security(),
                     "containers": [{
                         "name": "load",
                         "image": image.name,
                         "imagePullPolicy": "IfNotPresent",
                         "args": ["load", options_text],
                         "resources": {"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
-                        "securityContext": {
-                            "allowPrivilegeEscalation": false,
-                            "readOnlyRootFilesystem": true,
-                            "capabilities": {"drop": ["ALL"]},
-                        },
+                        "securityContext": container_security(),
                     }],
                 },
             },

@@ -10,7 +10,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 /// The states of an object, now and later; `None` while it doesn't exist. Watch errors are retried.
-pub(super) fn states<K>(api: Api<K>, name: &str) -> impl Stream<Item = Option<K>> + use<K>
+pub fn states<K>(api: Api<K>, name: &str) -> impl Stream<Item = Option<K>> + use<K>
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {

@@ -11,13 +11,15 @@ use crate::index::workloads::resource;
 
 /// A verb on a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Permission {
-    verb: &'static str,
-    group: &'static str,
+pub struct Permission {
+    /// Such as `list`.
+    pub verb: &'static str,
+    /// The API group; empty for the core group.
+    pub group: &'static str,
     /// With its subresource, such as `pods/eviction`.
-    resource: String,
+    pub resource: String,
     /// Absent for the whole cluster.
-    namespace: Option<String>,
+    pub namespace: Option<String>,
 }
 
 /// Checks that RBAC allows a disruption, if `in_cluster` a load that runs as a Job, and if `is_tuned` another drain.
@@ -31,7 +33,14 @@ pub async fn check(
     in_cluster: bool,
     is_tuned: bool,
 ) -> Result<(), Error> {
-    let required = required_permissions(workload, disruption, in_cluster, is_tuned);
+    require(client, &required_permissions(workload, disruption, in_cluster, is_tuned)).await
+}
+
+/// Checks that RBAC allows all of these.
+///
+/// # Errors
+/// All missing permissions.
+pub async fn require(client: &Client, required: &[Permission]) -> Result<(), Error> {
     let allowed = try_join_all(required.iter().map(|permission| is_allowed(client, permission))).await?;
     let missing: Vec<_> = required
         .iter()

@@ -1,4 +1,4 @@
-//! Follows a workload's pods and the EndpointSlices of its namespace.
+//! Follows the pods with some labels, and the EndpointSlices of their namespace.
 
 use std::time::Duration;
 
@@ -13,24 +13,23 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::workload::TargetWorkload;
 use crate::verify::PodTimelines;
 
 /// The number of objects on a page of a list, which is held as a whole.
 const PAGE_SIZE: u32 = 25;
 
-/// The timelines of the workload's pods, in times from `origin`, and the task that updates them, which never ends.
+/// The timelines of the pods with these labels, in times from `origin`, and the task that updates them, which never ends.
 pub fn follow(
     client: &Client,
-    workload: &TargetWorkload,
+    namespace: &str,
+    selector: &str,
     origin: Instant,
 ) -> (watch::Receiver<PodTimelines>, impl Future<Output = ()> + Send + use<>) {
     let (sender, timelines) = watch::channel(PodTimelines::default());
-    let namespace = &workload.namespace;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     let all = watcher::Config::default().page_size(PAGE_SIZE);
-    let pods = watcher(pods, all.clone().labels(&workload.selector)).default_backoff();
+    let pods = watcher(pods, all.clone().labels(selector)).default_backoff();
     let slices = watcher(slices, all).default_backoff();
     let task = async move {
         tokio::join!(

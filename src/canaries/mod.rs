@@ -1,0 +1,24 @@
+//! The cluster's side of a calibration: canary pods, the objects by which requests reach them, and their terminations.
+//!
+//! A Job without pods owns everything. If the client that created it is killed or loses its connection, the Job reaches
+//! its deadline, is removed, and the garbage collector removes what it owns.
+
+mod address;
+mod observe;
+mod objects;
+mod permissions;
+mod policy;
+mod run;
+pub mod server;
+mod stream_states;
+mod versions;
+mod way;
+
+pub use address::Target;
+pub use observe::{Observer, Pacing};
+pub use permissions::check as check_access;
+pub use policy::apply as apply_profiles;
+pub use run::{Canaries, CanaryPods};
+pub use stream_states::{StreamState, StreamStates};
+pub use versions::{kubernetes_version, proxy_versions};
+pub use way::{Exposed, Way};
