@@ -17,6 +17,7 @@
 //! | crate `adieu-audit` | workloads whose terminations lose requests: objects in, findings out | data only: no client, clock or async runtime |
 //! | [`manifests`] (crate `adieu-manifests`) | a manifest engine: reads, edits and writes YAML and JSON | data only: no client, clock or async runtime |
 //! | [`verify`] (crate `adieu-verify`) | the effect of a disruption on requests: lost requests, and the required drain | data only |
+//! | [`calibration`] (crate `adieu-verify`) | how long each way into the cluster sends requests to a pod that terminates | data only |
 //! | [`load`] (crate `adieu-verify`) | an open-loop load generator | the service under load |
 //! | [`probe`] (crate `adieu-verify`) | connections that stay open: idle ones, and those held over a termination | the service under load |
 //! | [`report`] (crate `adieu-verify`) | results as tables, JSON and an HTML page | data only |
@@ -25,6 +26,7 @@
 //! | [`webhook`] | the HTTP side of reviews | the caches, never the API server |
 //! | [`controller`] | the writers: workloads, status, budgets, Events | the API server |
 //! | [`disruption`] | disrupts a workload, follows its pods, and restores temporary changes | the API server |
+//! | [`canaries`] | the canary server, canary pods, the objects that lead to them, and their terminations | the API server |
 //! | [`cli`] | one file or folder per command | everything |
 //!
 //! Pure functions decide about pod templates: [`plan::admit`] when a workload is created or updated, [`plan::evaluate`]
@@ -33,8 +35,9 @@
 pub use adieu_core::{api, hash, json_position, keys, kube_version, owners, plan, text};
 pub use adieu_manifests as manifests;
 pub use adieu_scheduler as scheduler;
-pub use adieu_verify::{load, probe, report, verify};
+pub use adieu_verify::{calibration, load, probe, report, verify};
 
+pub mod canaries;
 pub mod cli;
 pub mod controller;
 pub mod disruption;

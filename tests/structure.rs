@@ -12,13 +12,14 @@ use std::{
 };
 
 /// The modules from the lowest on, each with the modules that it may use.
-const MODULES: [(&str, &[&str]); 6] = [
+const MODULES: [(&str, &[&str]); 7] = [
     ("runtime", &[]),
     ("index", &["runtime"]),
     ("webhook", &["index", "runtime"]),
     ("controller", &["index", "runtime"]),
     ("disruption", &["index", "runtime"]),
-    ("cli", &["controller", "disruption", "index", "runtime", "webhook"]),
+    ("canaries", &["disruption", "runtime"]),
+    ("cli", &["canaries", "controller", "disruption", "index", "runtime", "webhook"]),
 ];
 
 /// What the end-to-end tests in `concurrent` may use. Not the operator, nodes, load or figures: by those a test affects

@@ -15,10 +15,10 @@ mod versions;
 mod way;
 
 pub use address::Target;
-pub use observe::{Observer, Pacing};
-pub use permissions::check as check_access;
+pub use observe::{CANARIES, Observer, Pacing};
+pub use permissions::{Options as RequiredAccess, check as check_access};
 pub use policy::apply as apply_profiles;
-pub use run::{Canaries, CanaryPods};
-pub use stream_states::{StreamState, StreamStates};
+pub use run::Canaries;
+pub use stream_states::StreamStates;
 pub use versions::{kubernetes_version, proxy_versions};
 pub use way::{Exposed, Way};

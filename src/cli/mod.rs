@@ -1,7 +1,10 @@
 //! The command line: one file per command.
 
+mod adieu_image;
 mod audit;
 mod block_on;
+mod calibrate;
+mod canary;
 mod changed_values;
 mod cluster_context;
 mod confirm;
@@ -42,6 +45,9 @@ enum Command {
     /// Finds workloads that lose requests, or are killed, when their pods terminate.
     #[command(long_about = audit::HELP)]
     Audit(audit::Arguments),
+    /// Measures the drain that pods need behind each way into the cluster, with canaries.
+    #[command(long_about = calibrate::HELP)]
+    Calibrate(Box<calibrate::Arguments>),
     /// Runs the operator: the admission webhook and the controller. The Helm chart starts it.
     Controller(Box<controller::Arguments>),
     /// Prints the CustomResourceDefinitions as YAML.
@@ -70,7 +76,10 @@ enum Command {
     /// Disrupts a workload under load, and reports which requests were lost and why.
     #[command(long_about = verify::HELP)]
     Verify(Box<verify::Arguments>),
-    /// The load of `adieu verify --in-cluster`, in its Job.
+    /// The server of `adieu calibrate`, in its pods.
+    #[command(hide = true)]
+    Canary(canary::Arguments),
+    /// The load of `adieu verify --in-cluster` and `adieu calibrate --in-cluster`, in its Job.
     #[command(hide = true)]
     Load(load::Arguments),
 }
@@ -80,6 +89,8 @@ enum Command {
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Audit(arguments) => return audit::run(&arguments),
+        Command::Calibrate(arguments) => return calibrate::run(&arguments),
+        Command::Canary(arguments) => canary::run(&arguments),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
         Command::Diff(arguments) => return diff::run(&arguments),

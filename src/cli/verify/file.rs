@@ -11,7 +11,7 @@ use anyhow::Context as _;
 /// A writable file. Its content stays until a report is written. If it doesn't exist and no report is written, it
 /// doesn't exist afterwards either.
 #[derive(Debug)]
-pub(super) struct ReportFile<'a> {
+pub(in crate::cli) struct ReportFile<'a> {
     path: &'a Path,
     /// Whether the check has created it.
     is_placeholder: bool,
@@ -19,12 +19,12 @@ pub(super) struct ReportFile<'a> {
 
 impl<'a> ReportFile<'a> {
     /// Checks that the file is writable.
-    pub(super) fn at(path: &'a Path) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn at(path: &'a Path) -> anyhow::Result<Self> {
         let is_placeholder = open(path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self { path, is_placeholder })
     }
 
-    pub(super) fn write(mut self, page: &str) -> anyhow::Result<()> {
+    pub(in crate::cli) fn write(mut self, page: &str) -> anyhow::Result<()> {
         self.is_placeholder = false;
         fs::write(self.path, page).with_context(|| format!("cannot write {}", self.path.display()))
     }

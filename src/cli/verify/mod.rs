@@ -21,8 +21,12 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::arguments::{Arguments, HELP};
-use self::{arguments::Output, file::ReportFile, progress::PhaseIndicator, runner::Runner};
+pub(super) use self::{
+    arguments::{Arguments, HELP},
+    file::ReportFile,
+    progress::PhaseIndicator,
+};
+use self::{arguments::Output, runner::Runner};
 use crate::{
     cli::print,
     disruption::Disruption,

@@ -10,7 +10,6 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::arguments::Arguments;
 use crate::{
     disruption::{self, Disruptor, Image, TargetWorkload},
     verify::{LoadBalancer, PodTimelines},
@@ -48,18 +47,4 @@ pub(super) async fn follow(
     let listed = timeout(LIST_LIMIT, timelines.clone().wait_for(PodTimelines::is_listed)).await.map(|_| ());
     listed.context("timed out listing the workload's pods and EndpointSlices")?;
     Ok((origin, timelines, watches))
-}
-
-/// The image of a load in the cluster.
-pub(super) async fn image(arguments: &Arguments, client: &Client) -> anyhow::Result<Image> {
-    let name = match &arguments.image {
-        Some(name) => name.clone(),
-        None => disruption::operator_image(client)
-            .await
-            .context("cannot find the image of the load: use --image")?
-            .context(
-                "cannot determine the image of the load: found no adieu Deployment, or several: use --image",
-            )?,
-    };
-    Ok(Image { name, pull_secret: arguments.image_pull_secret.clone() })
 }

@@ -12,10 +12,10 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// A line with the current phase, cleared at the end.
 #[derive(Debug)]
-pub(super) struct PhaseIndicator(ProgressBar);
+pub(in crate::cli) struct PhaseIndicator(ProgressBar);
 
 impl PhaseIndicator {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {elapsed:.dim}  {msg}") {
             bar.set_style(style);
@@ -24,7 +24,7 @@ impl PhaseIndicator {
     }
 
     /// Shows a phase.
-    pub(super) fn phase(&self, phase: impl Into<String>) {
+    pub(in crate::cli) fn phase(&self, phase: impl Into<String>) {
         self.0.enable_steady_tick(TICK);
         self.0.set_prefix(phase.into());
     }
@@ -40,7 +40,7 @@ impl PhaseIndicator {
     }
 
     /// Clears the line, for a question.
-    pub(super) fn pause(&self) {
+    pub(in crate::cli) fn pause(&self) {
         self.0.disable_steady_tick();
         self.0.finish_and_clear();
         self.0.reset();

@@ -13,11 +13,11 @@ use super::{
     arguments::Arguments,
     count::Count,
     load_balancers,
-    prepared_run::{PreparedRun, follow, image},
+    prepared_run::{PreparedRun, follow},
     progress::PhaseIndicator,
 };
 use crate::{
-    cli::confirm::confirm,
+    cli::{adieu_image::adieu_image, confirm::confirm},
     disruption::{self, Disruption, Disruptor, Job, TargetWorkload},
     load::{self, Options, Probes},
     probe::{Target, hold, keep_alive},
@@ -99,7 +99,8 @@ impl Runner<'_> {
         let tuning = arguments.tune.limits();
         let (in_cluster, is_tuned) = (arguments.in_cluster, tuning.is_some());
         disruption::check_access(&client, &workload, arguments.disrupt, in_cluster, is_tuned).await?;
-        let image = if arguments.in_cluster { Some(image(arguments, &client).await?) } else { None };
+        let (image, secret) = (arguments.image.as_deref(), arguments.image_pull_secret.as_deref());
+        let image = if in_cluster { Some(adieu_image(&client, image, secret).await?) } else { None };
         let mut load_balancers: Vec<_> = arguments.connections.load_balancer().into_iter().collect();
         if arguments.connections.finds_load_balancers() {
             load_balancers.extend(load_balancers::find(&client, &namespace, &object).await);

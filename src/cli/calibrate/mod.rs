@@ -1,0 +1,110 @@
+//! `adieu calibrate`: measures the drain that pods need behind each way into the cluster, with canaries.
+
+mod arguments;
+mod loads;
+mod runner;
+mod ways;
+
+use std::{
+    io::{IsTerminal as _, Write as _, stdin, stdout},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::arguments::{Arguments, HELP};
+use self::{arguments::Output, runner::Runner};
+use super::{
+    print,
+    verify::{PhaseIndicator, ReportFile},
+};
+use crate::{
+    api::{DrainProfile, limits},
+    calibration::{CalibrationReport, profiles},
+    runtime::shutdown,
+};
+
+/// The exit code that shells report after Ctrl-C.
+const INTERRUPTED: u8 = 130;
+const COULD_NOT_RUN: u8 = 2;
+/// The shortest time without a request: a request on a kept connection may be on its way for as long.
+const MIN_QUIET: Duration = loads::TIMEOUT;
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    match calibrate(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            print::to_stderr(format!("adieu: {error:#}"));
+            ExitCode::from(if error.is::<runner::Interrupted>() { INTERRUPTED } else { COULD_NOT_RUN })
+        }
+    }
+}
+
+fn calibrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let ways = arguments.ways.ways()?;
+    check_times(arguments)?;
+    if !arguments.yes && !stdin().is_terminal() {
+        bail!("calibrating needs confirmation, and standard input is not a terminal: use --yes");
+    }
+    // Before anything is created.
+    let file = arguments.report.as_deref().map(ReportFile::at).transpose()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let outcome = runtime.block_on(async {
+        let interrupted = CancellationToken::new();
+        let interrupt = interrupted.clone();
+        tokio::spawn(async move {
+            drop(shutdown::requested().await);
+            interrupt.cancel();
+        });
+        let runner = Runner { arguments, ways, interrupted: &interrupted, progress: PhaseIndicator::new() };
+        Box::pin(runner.run()).await
+    });
+    // Don't wait for the thread that asks for confirmation.
+    runtime.shutdown_background();
+    let report = outcome?;
+    if let Some(file) = file {
+        file.write(&crate::report::calibration_page(&report).context("cannot draw the report")?)?;
+    }
+    let text = match arguments.output {
+        Output::Table => crate::report::calibration_table(&report),
+        Output::Json => json(&report)?,
+    };
+    stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check_times(arguments: &Arguments) -> anyhow::Result<()> {
+    let Arguments { quiet, window, .. } = *arguments;
+    if quiet < MIN_QUIET {
+        bail!("--quiet must be at least {} s: a request may take as long", MIN_QUIET.as_secs());
+    }
+    if window < quiet * 2 {
+        bail!("--window must be at least twice as long as --quiet, to observe the end of the requests");
+    }
+    let max = u64::try_from(limits::DRAIN_SECONDS).unwrap_or_default();
+    if window.as_secs() > max {
+        bail!("--window must be at most {max} s, the longest drain");
+    }
+    Ok(())
+}
+
+/// The report, and the profiles that `--apply` writes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Json<'a> {
+    #[serde(flatten)]
+    report: &'a CalibrationReport,
+    drain_profiles: Vec<DrainProfile>,
+}
+
+fn json(report: &CalibrationReport) -> anyhow::Result<String> {
+    let json = Json { report, drain_profiles: profiles(report) };
+    Ok(serde_json::to_string_pretty(&json).context("cannot write JSON")? + "\n")
+}
