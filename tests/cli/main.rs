@@ -4,6 +4,7 @@
 
 mod audit;
 mod audit_of_cluster;
+mod calibrate;
 mod controller;
 mod diff;
 mod drains;

@@ -7,6 +7,7 @@
 mod admissions;
 mod availability;
 mod bounds;
+mod calibrate;
 mod concurrent;
 mod disruptions;
 mod figures;

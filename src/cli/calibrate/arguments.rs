@@ -31,9 +31,9 @@ killed, the Job's deadline does the same. Canaries meet the restricted Pod Secur
 
 With --in-cluster the requests are sent by Jobs in the cluster, for addresses that can't be reached from here.
 
-If a way drops connections when it withdraws a pod, no drain helps, and the report says so. With --apply the drains are \
-written to spec.drainProfiles of a ClusterGracefulPolicy, with date, number of terminations and version; profiles of other \
-exposures are kept.
+If a way drops connections when it withdraws a pod, no drain helps, and the report has that as a finding. With --apply \
+the drains are written to spec.drainProfiles of a ClusterGracefulPolicy, with date, number of terminations and version; \
+profiles of other exposures are kept.
 
 Examples:
 
