@@ -33,7 +33,7 @@ fn invalid_arguments_of_a_calibration_are_reported_before_any_request() {
     let service = ["--service", "ClusterIP"];
     for (arguments, part) in [
         (&["--yes"][..], "name at least one way"),
-        (&["--service", "ClusterIP", "--yes", "--quiet", "1s"], "--quiet must be at least 3 s"),
+        (&["--service", "ClusterIP", "--yes", "--quiet", "1s"], "--quiet must be at least 5 s"),
         (&["--service", "ClusterIP", "--yes", "--window", "6s"], "--window must be at least twice"),
         (&["--service", "ClusterIP", "--yes", "--window", "2h"], "at most 3600 s"),
         (&["--service", "ClusterIP", "--yes", "--terminations", "0"], "--terminations"),

@@ -62,8 +62,8 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_name = "N", default_value = "50")]
     pub(super) rate: NonZeroU32,
 
-    /// The time without a request after which a canary receives no more, at least 3s.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    /// The time without a request after which a canary receives no more, at least 5s.
+    #[arg(long, value_name = "TIME", default_value = "8s", value_parser = duration)]
     pub(super) quiet: Duration,
 
     /// The longest time for which a deleted canary is observed: more than the longest drain that you expect.

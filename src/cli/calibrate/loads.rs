@@ -14,8 +14,9 @@ use crate::{
     verify::Sample,
 };
 
-/// The timeout of a request: shorter than the time for which a canary is still observed after its last request.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
+/// The timeout of a request: shorter than the time for which a canary is still observed after its last request, and longer
+/// than retransmissions of TCP, which are no loss.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The load of one stream.
 pub(super) struct Load {

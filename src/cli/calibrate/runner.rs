@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,9 @@ use crate::{
 const SETUP_LIMIT: Duration = Duration::from_mins(15);
 /// The limit for each way to get its address.
 const WAY_LIMIT: Duration = Duration::from_mins(5);
+/// The time from ready canaries to the first request. A node that connects to a Service before its kube-proxy knows it
+/// rejects later connections for up to two minutes.
+const RULES_DELAY: Duration = Duration::from_secs(5);
 /// The limit for the removal.
 const REMOVE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -182,6 +185,7 @@ impl Runner<'_> {
         let pacing = Pacing { quiet, window };
         let observer = Observer { canaries, timelines, states: seen, origin, pacing };
         observer.ready().await?;
+        sleep(RULES_DELAY).await;
         let loads = self.loads(prepared, canaries, &targets).await?;
         let stop = CancellationToken::new();
         let mut sent = pin!(loads::send(&loads, targets.len(), origin, &states, stop.clone()));

@@ -8,6 +8,12 @@ use serde::Serialize;
 use super::{confidence, observation::Observation};
 use crate::verify::{Latency, Requests};
 
+/// What frequent losses mean.
+const DROPS: &str = "this way drops connections when it withdraws a pod instead of draining them, and no drain of the \
+                     pod prevents that";
+/// What rare losses mean.
+const MAY_DROP: &str = "too rare to show that the withdrawal of a pod is the cause: repeat with more --terminations";
+
 /// A way that is measured.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,6 +122,13 @@ impl WayResult {
         Some(format!("{:.2} s × {factor:.2}, rounded up", self.max_seconds))
     }
 
+    /// Whether the way loses requests so often that the withdrawal of a pod is the cause: in a tenth of terminations.
+    #[must_use]
+    pub fn drops_connections(&self) -> bool {
+        let Losses { terminations, .. } = self.lost_during_terminations;
+        terminations > 1 && terminations.saturating_mul(10) >= self.terminations
+    }
+
     fn find(&self, window: Duration) -> Vec<String> {
         let mut findings = Vec::new();
         if self.terminations == 0 {
@@ -132,10 +145,10 @@ impl WayResult {
         let Losses { requests, terminations } = self.lost_during_terminations;
         if requests > 0 {
             findings.push(format!(
-                "{} lost in {}, although every canary served: this way drops connections when it withdraws a pod \
-                 instead of draining them, and no drain of the pod prevents that",
+                "{} lost in {}, although every canary served: {}",
                 if requests == 1 { "1 request was".to_owned() } else { format!("{requests} requests were") },
-                counted_terminations(terminations, self.terminations)
+                counted_terminations(terminations, self.terminations),
+                if self.drops_connections() { DROPS } else { MAY_DROP }
             ));
         }
         if self.keeps_connections > 0 {
@@ -203,8 +216,9 @@ mod tests {
             (vec![seen(1.0), cut], None, "still arrived 60 s after the deletion in 1 of 2 terminations"),
             (vec![keeps], Some(20), "kept connections still led to the terminating pod in 1 of 1 termination"),
             (vec![drops(1), seen(1.0)], Some(5), "1 request was lost in 1 of 2 terminations"),
+            (vec![drops(3), seen(1.0)], Some(5), "too rare to show"),
             (vec![drops(3), drops(4)], Some(5), "7 requests were lost in 2 of 2 terminations"),
-            (vec![drops(3)], Some(20), "no drain of the pod prevents that"),
+            (vec![drops(3), drops(4)], Some(5), "no drain of the pod prevents that"),
         ] {
             let result = result(observations);
             assert_eq!(result.drain_seconds, drain, "{part}");
