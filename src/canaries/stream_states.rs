@@ -18,13 +18,11 @@ const RECENT: Duration = Duration::from_secs(2);
 
 /// The requests of a stream so far.
 #[derive(Clone, Debug, Default)]
-pub struct StreamState {
+struct StreamState {
     /// Those that ended.
-    pub requests: u64,
-    /// Those that no canary answered.
-    pub lost: u64,
-    /// Why the last one was lost.
-    pub failure: Option<String>,
+    requests: u64,
+    /// Why the last one failed that no canary answered.
+    failure: Option<String>,
     failed_at: Option<Instant>,
     /// Responses of canaries since.
     in_a_row: u64,
@@ -43,7 +41,6 @@ impl StreamState {
     fn add(&mut self, sample: &Sample, now: Instant) {
         self.requests += 1;
         if !is_marked(sample) {
-            self.lost += 1;
             self.in_a_row = 0;
             self.failed_at = Some(now);
             self.failure = Some(sample.loss().map_or_else(
@@ -86,11 +83,10 @@ impl StreamStates {
         }
     }
 
-    /// The number of requests that ended, and of those that no canary answered.
+    /// The number of requests that ended.
     #[must_use]
-    pub fn requests(&self) -> (u64, u64) {
-        let states = self.ways.iter().flatten();
-        states.fold((0, 0), |(requests, lost), state| (requests + state.requests, lost + state.lost))
+    pub fn requests(&self) -> u64 {
+        self.ways.iter().flatten().map(|state| state.requests).sum()
     }
 
     /// Whether requests reach canaries through every way.
@@ -163,7 +159,7 @@ mod tests {
         assert_eq!(states.unsettled(start), [(0, "no response".to_owned())]);
         states.add(new, &sample(Outcome::Lost(Cause::Refused), None), start);
         states.add(kept, &sample(Outcome::Answered(404), None), start);
-        assert_eq!(states.requests(), (2, 2));
+        assert_eq!(states.requests(), 2);
         assert_eq!(states.unsettled(start), [(0, "connection refused".to_owned())]);
         for _ in 0..SETTLED_RESPONSES {
             states.add(new, &answered("a"), at(1));

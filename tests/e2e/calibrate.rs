@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 
 use crate::support::{Scene, eventually};
 
-/// The label of everything but load Jobs, with the name of the run.
+/// The label with the name of the run, of everything except Jobs.
 const RUN: &str = "app.kubernetes.io/instance";
 
 /// A namespace under the strictest Pod Security Standard.

@@ -112,7 +112,7 @@ mod tests {
         let stop = CancellationToken::new();
         let sent = send(&loads, 2, Instant::now(), &states, stop.clone());
         let enough = async {
-            seen.wait_for(|states| states.requests().0 >= 20).await.unwrap();
+            seen.wait_for(|states| states.requests() >= 20).await.unwrap();
             stop.cancel();
         };
         let (samples, ()) = tokio::join!(sent, enough);

@@ -246,8 +246,8 @@ impl Runner<'_> {
                 let why = format!("the limit of {limit} s was reached after {} of {planned} terminations", done.len());
                 return Ok((done, Some(why)));
             }
-            let (requests, lost) = observer.states.borrow().requests();
-            self.progress.phase(format!("termination {number} of {planned}, {requests} requests, {lost} lost"));
+            let requests = observer.states.borrow().requests();
+            self.progress.phase(format!("termination {number} of {planned}, {requests} requests so far"));
             match observer.terminate().await {
                 Ok(termination) => done.push(termination),
                 Err(error) if done.is_empty() => return Err(error.into()),

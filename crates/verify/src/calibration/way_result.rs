@@ -42,7 +42,7 @@ pub struct WayResult {
     /// The way.
     #[serde(flatten)]
     pub way: WayDescription,
-    /// The requests that were sent through it.
+    /// The requests that were sent through it. Those that were lost when canaries were killed count as well.
     pub requests: Requests,
     /// The measured terminations: those of canaries that requests had reached through it.
     pub terminations: u32,

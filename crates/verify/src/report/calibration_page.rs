@@ -60,7 +60,7 @@ fn ways(ways: &[WayResult]) -> Markup {
                     }
                     td { strong { (way.drain()) } }
                     td { (way.requests.sent) }
-                    td { (way.requests.lost) }
+                    td { (way.lost_during_terminations.requests) }
                     td { (way.way.version) }
                 }
             }

@@ -54,7 +54,7 @@ fn ways(report: &CalibrationReport) -> Table {
             max,
             way.drain(),
             way.requests.sent.to_string(),
-            way.requests.lost.to_string(),
+            way.lost_during_terminations.requests.to_string(),
         ]);
     }
     table

@@ -42,7 +42,7 @@ fn the_table_of_a_calibration_has_the_drain_of_each_way() {
     let text = calibration_table(&report);
     for part in [
         "Kubernetes v1.36.3, 2026-01-31T12:00:00Z: 50 requests/s through each way",
-        "│ cluster-ip       ┆ 20           ┆ 0.80 s ┆ 0.80 s ┆ 0.80 s ┆ 1 s   ┆ 5000     ┆ 1    │",
+        "│ cluster-ip       ┆ 20           ┆ 0.80 s ┆ 0.80 s ┆ 0.80 s ┆ 1 s   ┆ 5000     ┆ 0    │",
         "    drain 2 s: 1.50 s × 1.16, rounded up\n    95 % sure that at most 14 % of terminations",
         "40 requests were lost in 20 of 20 terminations, although every canary served",
     ] {
