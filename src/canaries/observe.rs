@@ -134,3 +134,7 @@ impl Observer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -85,12 +85,18 @@ impl Runner<'_> {
             format!("timed out removing the canaries: kubectl -n {namespace} delete job {name}")
         });
         let report = merge_errors(outcome, removed.and_then(|removed| removed.map_err(Into::into)))?;
-        let profiles = profiles(&report);
+        let applied = self.apply(client, &report).await;
+        merge_errors(Ok(report), applied)
+    }
+
+    /// Writes the drains to the policy, if that is asked for.
+    async fn apply(&self, client: &Client, report: &CalibrationReport) -> anyhow::Result<()> {
+        let profiles = profiles(report);
         if self.arguments.apply && !profiles.is_empty() {
             self.progress.phase("writing the policy");
             apply_profiles(client, &self.arguments.policy, profiles).await?;
         }
-        Ok(report)
+        Ok(())
     }
 
     /// Checks everything that can be checked, and asks for confirmation.
@@ -294,12 +300,12 @@ impl Runner<'_> {
     }
 }
 
-/// The outcome, together with the result of the removal.
+/// The outcome, together with the result of the last step.
 fn merge_errors(
     outcome: anyhow::Result<CalibrationReport>,
-    removed: anyhow::Result<()>,
+    last: anyhow::Result<()>,
 ) -> anyhow::Result<CalibrationReport> {
-    let Err(error) = removed else { return outcome };
+    let Err(error) = last else { return outcome };
     match outcome {
         Ok(mut report) => {
             let error = format!("{error:#}");
