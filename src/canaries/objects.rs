@@ -43,7 +43,8 @@ pub(super) fn deadline(image: &Image, limit: Duration) -> Value {
 pub(super) fn pod(owner: &Owner, name: &str, image: &Image, [window, limit]: [Duration; 2]) -> Value {
     let mut object = object(owner, "v1", "Pod", name);
     // Policies may select any pod, and a sidecar that terminates would break the canary's connections.
-    object["metadata"]["annotations"] = json!({"adieu.dev/graceful": "false", "linkerd.io/inject": "disabled"});
+    object["metadata"]["annotations"] =
+        json!({"adieu.dev/graceful": "false", "linkerd.io/inject": "disabled"});
     object["metadata"]["labels"][NAME] = json!(CANARY);
     object["metadata"]["labels"]["sidecar.istio.io/inject"] = json!("false");
     object["spec"] = canary(image, name, window);
@@ -133,7 +134,8 @@ fn gateway(owner: &Owner, name: &str, class: &str, port: u16) -> Value {
     object["spec"] = json!({
         "gatewayClassName": class,
         "listeners": [{
-            "name": "http", "protocol": "HTTP", "port": port, "allowedRoutes": {"namespaces": {"from": "Same"}},
+            "name": "http", "protocol": "HTTP", "port": port,
+            "allowedRoutes": {"namespaces": {"from": "Same"}},
         }],
     });
     object
@@ -220,7 +222,9 @@ mod tests {
         let times = [Duration::from_secs(60), Duration::from_secs(600)];
         let pod: Pod = serde_json::from_value(pod(&owner(), "adieu-calibrate-x-1", &image(), times)).unwrap();
         let owners = pod.metadata.owner_references.unwrap();
-        assert_eq!((owners[0].kind.as_str(), owners[0].uid.as_str(), owners[0].controller), ("Job", "1", None));
+        let owner_reference = &owners[0];
+        assert_eq!((owner_reference.kind.as_str(), owner_reference.uid.as_str()), ("Job", "1"));
+        assert_eq!(owner_reference.controller, None);
         let labels = pod.metadata.labels.unwrap();
         assert!(selector(&owner()).as_object().unwrap().iter().all(|(key, value)| labels[key] == *value));
         let spec = pod.spec.unwrap();

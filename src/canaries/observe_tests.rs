@@ -41,7 +41,8 @@ async fn canaries(origin: Instant) -> (Canaries, watch::Receiver<PodTimelines>, 
         let last = path.rsplit('/').next().unwrap();
         let event = match *method {
             Method::GET => {
-                let line = json!({"way": 0, "connections": "new", "afterMillis": 7, "time": "", "from": "10.0.0.1"});
+                let from = "10.0.0.1";
+                let line = json!({"way": 0, "connections": "new", "afterMillis": 7, "time": "", "from": from});
                 return Some((200, line));
             }
             Method::POST if last == "jobs" => {
@@ -110,7 +111,8 @@ async fn ways_without_a_canary_are_named() {
     let (canaries, timelines, _) = canaries(origin).await;
     let (_sender, states) = watch::channel(StreamStates::new(1));
     let observer = Observer { canaries: &canaries, timelines, states, origin, pacing: PACING };
-    let error = observer.settled(&["NodePort at http://10.0.0.1:30080".to_owned()]).await.unwrap_err().to_string();
+    let names = ["NodePort at http://10.0.0.1:30080".to_owned()];
+    let error = observer.settled(&names).await.unwrap_err().to_string();
     assert!(error.contains("through NodePort at http://10.0.0.1:30080 (no response)"), "{error}");
     let error = observer.ready().await.unwrap_err().to_string();
     let expected = "kubectl -n shop describe pods -l app.kubernetes.io/instance=adieu-calibrate-x";

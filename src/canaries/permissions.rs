@@ -49,8 +49,8 @@ fn required(namespace: &str, ways: &[Way], options: Options) -> Vec<Permission> 
         required.push(permission(None, "", "nodes", "list"));
     }
     if options.applies {
-        let policies = ["get", "patch"].map(|verb| permission(None, "adieu.dev", "clustergracefulpolicies", verb));
-        required.extend(policies);
+        let policies = "clustergracefulpolicies";
+        required.extend(["get", "patch"].map(|verb| permission(None, "adieu.dev", policies, verb)));
     }
     required
 }

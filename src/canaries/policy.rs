@@ -27,9 +27,11 @@ pub async fn apply(client: &Client, policy: &str, measured: Vec<DrainProfile>) -
     let found = policies.get_opt(policy).await;
     let found = found.map_err(Error::api(format!("get the ClusterGracefulPolicy {policy}")))?;
     let present = found.map(|found| found.data["spec"]["drainProfiles"].clone()).unwrap_or_default();
-    let present: Option<Vec<DrainProfile>> = serde_json::from_value(present).map_err(|error| {
-        Error::Impossible(format!("spec.drainProfiles of the ClusterGracefulPolicy {policy} cannot be read: {error}"))
-    })?;
+    let unreadable = |error: serde_json::Error| {
+        let field = format!("spec.drainProfiles of the ClusterGracefulPolicy {policy}");
+        Error::Impossible(format!("{field} cannot be read: {error}"))
+    };
+    let present: Option<Vec<DrainProfile>> = serde_json::from_value(present).map_err(unreadable)?;
     let profiles = merge_profiles(present.unwrap_or_default(), measured);
     let patch = json!({
         "apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": policy},
@@ -65,8 +67,9 @@ mod tests {
         let applied = Arc::new(Mutex::new(None));
         let seen = applied.clone();
         let client = client_of_bodies(move |method, target, body| {
-            assert!(target.contains("/apis/adieu.dev/v1alpha1/clustergracefulpolicies/calibrated"), "{target}");
-            let present = json!([{"exposure": "cluster-ip", "seconds": 10}, {"exposure": "node-port", "seconds": 9}]);
+            let path = "/apis/adieu.dev/v1alpha1/clustergracefulpolicies/calibrated";
+            assert!(target.contains(path), "{target}");
+            let present = json!([profile("cluster-ip", 10), profile("node-port", 9)]);
             let policy = json!({"metadata": {"name": "calibrated"}, "spec": {"drainProfiles": present}});
             if *method == Method::PATCH {
                 assert!(target.contains("fieldManager=adieu-calibrate") && !target.contains("force=true"));
@@ -95,7 +98,8 @@ mod tests {
                 (200, json!({"metadata": {"name": "calibrated"}, "spec": {}}))
             })
         });
-        let error = apply(&client, "calibrated", vec![profile("node-port", 2)]).await.unwrap_err().to_string();
+        let measured = vec![profile("node-port", 2)];
+        let error = apply(&client, "calibrated", measured).await.unwrap_err().to_string();
         assert!(error.contains("use --policy") && error.contains("kubectl"), "{error}");
     }
 }

@@ -22,11 +22,13 @@ fn cluster() -> (Client, Requests) {
     let client = client_of_bodies(move |method, target, body| {
         let path = path(target);
         if *method == Method::GET && path.ends_with("/log") {
-            let line = json!({"way": 0, "connections": "new", "afterMillis": 250, "time": "", "from": "10.0.0.1"});
+            let from = "10.0.0.1";
+            let line = json!({"way": 0, "connections": "new", "afterMillis": 250, "time": "", "from": from});
             return Some((200, line));
         }
         if *method == Method::GET {
-            return Some((200, json!({"metadata": {}, "items": [{"metadata": {"name": "adieu-calibrate-x-0"}}]})));
+            let pod = json!({"metadata": {"name": "adieu-calibrate-x-0"}});
+            return Some((200, json!({"metadata": {}, "items": [pod]})));
         }
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         seen.lock().unwrap().push((method.clone(), path.to_owned(), body.clone()));
@@ -71,8 +73,8 @@ async fn everything_is_owned_by_one_job() {
     let way = Way::Ingress { class: "nginx".to_owned() };
     let ways = [(Way::ClusterIp, None), (way, Some("https://shop.example.com/".to_owned()))];
     let targets = canaries.expose(&ways, &Exposed::default()).await.unwrap();
-    let found: Vec<_> = targets.iter().map(|target| (target.exposure.as_str(), target.url.as_str())).collect();
-    assert_eq!(found, [("cluster-ip", "http://10.0.0.9"), ("IngressClass/nginx", "https://shop.example.com")]);
+    let found: Vec<_> = targets.iter().map(|target| format!("{} {}", target.exposure, target.url)).collect();
+    assert_eq!(found, ["cluster-ip http://10.0.0.9", "IngressClass/nginx https://shop.example.com"]);
     let stream = Stream { way: 1, connections: crate::calibration::Connections::New };
     let url = canaries.stream_url(&targets[1], stream);
     assert_eq!(url, "https://shop.example.com/adieu-calibrate-x/1/new");

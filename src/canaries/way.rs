@@ -63,7 +63,8 @@ impl Way {
             Self::ClusterIp => "cluster-ip".to_owned(),
             Self::NodePort => "node-port".to_owned(),
             Self::LoadBalancer { .. } => {
-                let service = service.and_then(|service| serde_json::from_value::<Service>(service.clone()).ok());
+                let service: Option<Service> =
+                    service.and_then(|service| serde_json::from_value(service.clone()).ok());
                 let exposures =
                     service.map(|service| exposures_of_service(namespace, &service, &[])).unwrap_or_default();
                 // The first is that through kube-proxy.

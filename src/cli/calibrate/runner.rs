@@ -242,14 +242,15 @@ impl Runner<'_> {
         targets: &[Target],
     ) -> anyhow::Result<(Vec<CanaryTermination>, Option<String>)> {
         self.progress.phase("waiting until requests reach canaries");
-        let names: Vec<_> = targets.iter().map(|target| format!("{} at {}", target.way, target.url)).collect();
+        let name = |target: &Target| format!("{} at {}", target.way, target.url);
+        let names: Vec<_> = targets.iter().map(name).collect();
         observer.settled(&names).await?;
         let (started, planned) = (Instant::now(), self.arguments.terminations);
         let mut done = Vec::new();
         for number in 1..=planned {
             if started.elapsed() >= self.arguments.limit {
-                let limit = self.arguments.limit.as_secs();
-                let why = format!("the limit of {limit} s was reached after {} of {planned} terminations", done.len());
+                let (limit, number) = (self.arguments.limit.as_secs(), done.len());
+                let why = format!("the limit of {limit} s was reached after {number} of {planned} terminations");
                 return Ok((done, Some(why)));
             }
             let requests = observer.states.borrow().requests();

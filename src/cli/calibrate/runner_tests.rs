@@ -50,7 +50,8 @@ fn a_failed_removal_hides_neither_the_report_nor_another_error() {
     let failed = || Err(anyhow!("timed out"));
     let report = merge_errors(Ok(CalibrationReport::default()), failed()).unwrap();
     assert_eq!(report.incomplete.as_deref(), Some("timed out"));
-    let limited = CalibrationReport { incomplete: Some("the limit".to_owned()), ..CalibrationReport::default() };
+    let incomplete = Some("the limit".to_owned());
+    let limited = CalibrationReport { incomplete, ..CalibrationReport::default() };
     let report = merge_errors(Ok(limited), failed()).unwrap();
     assert_eq!(report.incomplete.as_deref(), Some("the limit; timed out"));
     for (outcome, removed, expected) in [

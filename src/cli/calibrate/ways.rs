@@ -74,7 +74,9 @@ impl Arguments {
             }
         }
         if ways.is_empty() {
-            bail!("name at least one way to measure: --service TYPES, --ingress-class NAME or --gateway-class NAME");
+            bail!(
+                "name at least one way to measure: --service TYPES, --ingress-class NAME or --gateway-class NAME"
+            );
         }
         for text in &self.url {
             let (way, url) = named(&mut ways, text)?;
@@ -116,7 +118,8 @@ fn named<'w, 't>(
 }
 
 fn annotation(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("use the form KEY=VALUE")?;
+    let annotation = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = annotation.ok_or("use the form KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -133,7 +136,8 @@ mod tests {
     }
 
     fn ways(arguments: &[&str]) -> Result<Vec<String>, String> {
-        let line = Line::try_parse_from([&["calibrate"], arguments].concat()).map_err(|error| error.to_string())?;
+        let line = Line::try_parse_from([&["calibrate"], arguments].concat());
+        let line = line.map_err(|error| error.to_string())?;
         let ways = line.ways.ways().map_err(|error| format!("{error:#}"))?;
         let text = |(way, url): &(Way, Option<String>)| match url {
             Some(url) => format!("{way} {url}"),

@@ -106,7 +106,8 @@ fn losses_count_while_the_canary_served() {
 #[test]
 fn the_answer_of_another_server_is_a_lost_request() {
     let foreign = sample(1000, Outcome::Answered(404), None);
-    let samples = WaySamples { new: vec![foreign, sample(1000, Outcome::Answered(200), Some("a"))], kept: vec![] };
+    let answered = sample(1000, Outcome::Answered(200), Some("a"));
+    let samples = WaySamples { new: vec![foreign, answered], kept: vec![] };
     let requests = samples.requests();
     assert_eq!((requests.sent, requests.answered, requests.lost), (2, 1, 1));
 }

@@ -132,7 +132,8 @@ impl WayResult {
     fn find(&self, window: Duration) -> Vec<String> {
         let mut findings = Vec::new();
         if self.terminations == 0 {
-            findings.push("no request reached a canary that was then deleted: nothing was measured".to_owned());
+            let nothing = "no request reached a canary that was then deleted: nothing was measured";
+            findings.push(nothing.to_owned());
         }
         if self.cut > 0 {
             findings.push(format!(
@@ -214,7 +215,7 @@ mod tests {
         for (observations, drain, part) in [
             (vec![], None, "nothing was measured"),
             (vec![seen(1.0), cut], None, "still arrived 60 s after the deletion in 1 of 2 terminations"),
-            (vec![keeps], Some(20), "kept connections still led to the terminating pod in 1 of 1 termination"),
+            (vec![keeps], Some(20), "still led to the terminating pod in 1 of 1 termination"),
             (vec![drops(1), seen(1.0)], Some(5), "1 request was lost in 1 of 2 terminations"),
             (vec![drops(3), seen(1.0)], Some(5), "too rare to show"),
             (vec![drops(3), drops(4)], Some(5), "7 requests were lost in 2 of 2 terminations"),

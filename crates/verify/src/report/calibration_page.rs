@@ -44,13 +44,10 @@ pub fn calibration_page(report: &CalibrationReport) -> Result<String, Error> {
 }
 
 fn ways(ways: &[WayResult]) -> Markup {
+    let heads = ["way", "terminations", "p50", "p99", "max", "drain", "requests", "lost", "version"];
     html! {
         table {
-            tr {
-                @for head in ["way", "terminations", "p50", "p99", "max", "drain", "requests", "lost", "version"] {
-                    th { (head) }
-                }
-            }
+            tr { @for head in heads { th { (head) } } }
             @for way in ways {
                 tr {
                     td { (way.way.exposure) }
