@@ -36,6 +36,8 @@ fn invalid_arguments_of_a_calibration_are_reported_before_any_request() {
         (&["--service", "ClusterIP", "--yes", "--quiet", "1s"], "--quiet must be at least 5 s"),
         (&["--service", "ClusterIP", "--yes", "--window", "6s"], "--window must be at least twice"),
         (&["--service", "ClusterIP", "--yes", "--window", "2h"], "at most 3600 s"),
+        (&["--service", "ClusterIP", "--yes", "--limit", "25h"], "at most 24 h"),
+        (&["--service", "ClusterIP", "--yes", "--rate", "1001"], "at most 1000"),
         (&["--service", "ClusterIP", "--yes", "--terminations", "0"], "--terminations"),
         (&["--service", "ClusterIP", "--yes", "--policy", "measured"], "--apply"),
         (&service, "use --yes"),

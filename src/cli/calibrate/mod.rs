@@ -32,6 +32,10 @@ const INTERRUPTED: u8 = 130;
 const COULD_NOT_RUN: u8 = 2;
 /// The shortest time without a request: a request on a kept connection may be on its way for as long.
 const MIN_QUIET: Duration = loads::TIMEOUT;
+/// The longest time for all terminations.
+const MAX_LIMIT: Duration = Duration::from_hours(24);
+/// The most requests per second through each way and on each kind of connections.
+const MAX_RATE: u32 = 1000;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match calibrate(arguments) {
@@ -45,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 fn calibrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let ways = arguments.ways.ways()?;
-    check_times(arguments)?;
+    check_bounds(arguments)?;
     if !arguments.yes && !stdin().is_terminal() {
         bail!("calibrating needs confirmation, and standard input is not a terminal: use --yes");
     }
@@ -80,17 +84,23 @@ fn calibrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn check_times(arguments: &Arguments) -> anyhow::Result<()> {
-    let Arguments { quiet, window, .. } = *arguments;
+fn check_bounds(arguments: &Arguments) -> anyhow::Result<()> {
+    let Arguments { quiet, window, limit, rate, .. } = *arguments;
     if quiet < MIN_QUIET {
         bail!("--quiet must be at least {} s: a request may take as long", MIN_QUIET.as_secs());
     }
-    if window < quiet * 2 {
+    if window / 2 < quiet {
         bail!("--window must be at least twice as long as --quiet, to observe the end of the requests");
     }
     let max = u64::try_from(limits::DRAIN_SECONDS).unwrap_or_default();
     if window.as_secs() > max {
         bail!("--window must be at most {max} s, the longest drain");
+    }
+    if limit > MAX_LIMIT {
+        bail!("--limit must be at most {} h", MAX_LIMIT.as_secs() / 3600);
+    }
+    if rate.get() > MAX_RATE {
+        bail!("--rate must be at most {MAX_RATE}: the drain doesn't depend on it");
     }
     Ok(())
 }
