@@ -57,6 +57,20 @@ impl<'a> Backend<'a> {
         Exposure { profile, class, object, delay }
     }
 
+    /// Whether a route may lead to the Service: one of its own namespace, or of one that a `ReferenceGrant` allows.
+    pub(crate) fn allows(&self, route: &TrafficObject) -> bool {
+        let grants = |object: &TrafficObject| {
+            let is_granted = |from: &ObjectName| {
+                from.kind == route.kind.kind && from.namespace == route.name.namespace
+            };
+            object.kind.role == Role::Grant
+                && object.name.namespace == self.name.namespace
+                && object.parents.iter().any(is_granted)
+                && object.backends.iter().any(|to| self.name.is_of(to))
+        };
+        route.name.namespace == self.name.namespace || self.objects.iter().any(|object| grants(object))
+    }
+
     /// The targets that objects give. The Service's own annotations take precedence.
     fn targets(&self, way: &Way, object: Option<&TrafficObject>) -> Option<Targets> {
         let annotated = way.target_type.and_then(|key| Some(self.annotation(key, object)?.0));

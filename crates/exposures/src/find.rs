@@ -32,7 +32,8 @@ pub struct Pods<'a> {
 }
 
 /// The exposures of pods: of the Services of their namespace that select them, and of the objects, in any namespace, that
-/// lead to these Services. A proxy's own pods have the exposures of its Service, and those behind it have its.
+/// lead to these Services. A proxy's own pods have the exposures of its Service, and those behind it have its. Routes of
+/// another namespace count if a `ReferenceGrant` allows them, so nobody else lengthens the drain of a namespace by a route.
 #[must_use]
 pub fn exposures_of<'a>(
     pods: Pods<'_>,
@@ -101,6 +102,7 @@ fn through(backend: &Backend<'_>, object: &TrafficObject) -> Vec<Exposure> {
         Role::Ingress => vec![exposure(of_ingress(object, backend))],
         Role::Proxied(way) => unclassified(way),
         Role::Binding => unclassified(object.way.unwrap_or(&NLB_OF_PODS)),
+        Role::Route if !backend.allows(object) => vec![],
         Role::Route => {
             let gateways = object.parents.iter().map(|gateway| of_gateway(gateway, backend.objects));
             let mut exposures: Vec<_> = gateways.map(exposure).collect();
@@ -110,6 +112,7 @@ fn through(backend: &Backend<'_>, object: &TrafficObject) -> Vec<Exposure> {
         Role::Intermediate
         | Role::Settings
         | Role::Gateway
+        | Role::Grant
         | Role::IngressClass
         | Role::GatewayClass
         | Role::ClassParameters => vec![],

@@ -41,6 +41,8 @@ pub(crate) enum Role {
     Settings,
     /// Routes are attached to it.
     Gateway,
+    /// It allows routes of other namespaces to lead to Services of its own.
+    Grant,
     /// The class of Ingresses.
     IngressClass,
     /// The class of Gateways.
@@ -138,6 +140,15 @@ pub static KINDS: &[Kind] = &[
         ..NONE
     },
     Kind {
+        group: "gateway.networking.k8s.io",
+        kind: "ReferenceGrant",
+        resource: "referencegrants.gateway.networking.k8s.io",
+        role: Role::Grant,
+        backends: &["spec.to[]"],
+        parents: "spec.from[]",
+        ..NONE
+    },
+    Kind {
         group: "networking.istio.io",
         kind: "VirtualService",
         resource: "virtualservices.networking.istio.io",
@@ -178,6 +189,7 @@ pub static KINDS: &[Kind] = &[
     Kind {
         group: "elbv2.k8s.aws",
         kind: "IngressClassParams",
+        resource: "ingressclassparams.elbv2.k8s.aws",
         role: Role::ClassParameters,
         targets: "spec.targetType",
         ..NONE

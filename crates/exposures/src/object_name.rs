@@ -23,6 +23,12 @@ impl ObjectName {
         Self { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
+    /// Whether it is the object of this name, or one of its kind and namespace if that has none.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        *self == *other
+            || other.name.is_empty() && (&self.kind, &self.namespace) == (&other.kind, &other.namespace)
+    }
+
     /// Reads a reference: an object with `name`, and perhaps `kind` and `namespace`, or the name of a host such as
     /// `web.shop.svc.cluster.local`. What it omits is taken from the arguments.
     pub(crate) fn read(reference: &Value, kind: &str, namespace: &str) -> Option<Self> {
@@ -31,8 +37,15 @@ impl ObjectName {
             let name = labels.next().filter(|name| !name.is_empty())?;
             return Some(Self::new(kind, labels.next().unwrap_or(namespace), name));
         }
-        let text = |key: &str| reference[key].as_str().filter(|text| !text.is_empty());
-        Some(Self::new(text("kind").unwrap_or(kind), text("namespace").unwrap_or(namespace), text("name")?))
+        Self::read_kind(reference, kind, namespace).filter(|read| !read.name.is_empty())
+    }
+
+    /// Reads a reference to the objects of a kind and namespace, or to the one that it names.
+    pub(crate) fn read_kind(reference: &Value, kind: &str, namespace: &str) -> Option<Self> {
+        let reference = reference.as_object()?;
+        let text = |key: &str| reference.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let (kind, namespace) = (text("kind").unwrap_or(kind), text("namespace").unwrap_or(namespace));
+        Some(Self::new(kind, namespace, text("name").unwrap_or_default()))
     }
 }
 
@@ -48,6 +61,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_reference_without_a_name_is_to_every_object_of_its_kind_and_namespace() {
+        let read = |reference| ObjectName::read_kind(&reference, "Service", "shop");
+        let all = read(json!({"group": "", "kind": "Service"})).unwrap();
+        let web = ObjectName::new("Service", "shop", "web");
+        assert!(web.is_of(&all) && web.is_of(&web) && !all.is_of(&web));
+        for other in [json!({"kind": "Secret"}), json!({"namespace": "edge"}), json!({"name": "api"})] {
+            assert!(!web.is_of(&read(other.clone()).unwrap()), "{other}");
+        }
+        assert_eq!(read(json!("web")), None);
+    }
 
     #[test]
     fn references_are_read_with_the_defaults_of_their_object() {

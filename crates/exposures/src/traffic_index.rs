@@ -12,8 +12,8 @@ use crate::{
 };
 
 const SERVICE: &str = "Service";
-/// The kinds that routes, Ingresses and Gateways refer to, beside Services.
-const CLASSES: [&str; 3] = ["Gateway", "IngressClass", "GatewayClass"];
+/// The kinds that routes, Ingresses, Gateways and classes refer to, beside Services.
+const CLASSES: [&str; 4] = ["Gateway", "IngressClass", "GatewayClass", "IngressClassParams"];
 
 /// A Service whose exposures may have changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +95,7 @@ impl TrafficIndex {
             Role::Route => object.parents.clone(),
             Role::Ingress if object.class.is_none() => self.referring_to(&default_class()),
             Role::Ingress | Role::Gateway => class_of(object).into_iter().collect(),
+            Role::IngressClass => object.backends.clone(),
             _ => vec![],
         }
     }
@@ -118,7 +119,7 @@ impl TrafficIndex {
     /// class.
     fn depending_on(&self, object: &TrafficObject) -> Vec<ObjectName> {
         match object.kind.role {
-            Role::Gateway | Role::GatewayClass => self.referring_to(&object.name),
+            Role::Gateway | Role::GatewayClass | Role::ClassParameters => self.referring_to(&object.name),
             Role::IngressClass if object.is_default => {
                 let classless = ObjectName::new(&object.name.kind, "", "");
                 [self.referring_to(&object.name), self.referring_to(&classless)].concat()

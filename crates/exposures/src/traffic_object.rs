@@ -37,9 +37,9 @@ pub struct TrafficObject {
     pub(crate) class: Option<String>,
     /// Whether it is the class of Ingresses without one.
     pub(crate) is_default: bool,
-    /// The Services that it leads to, or refers to.
+    /// The Services that it leads to, or refers to. One without a name stands for every Service of its namespace.
     pub(crate) backends: Vec<ObjectName>,
-    /// The Gateways that it is attached to.
+    /// The Gateways that it is attached to. Of a grant, the kinds and namespaces of the routes that it allows.
     pub(crate) parents: Vec<ObjectName>,
     /// The proxy or load balancer that its annotations or labels show.
     pub(crate) way: Option<&'static Way>,
@@ -65,11 +65,18 @@ impl TrafficObject {
             let found = path::values(object, path).into_iter().take(MAX_REFERENCES);
             found.filter_map(|value| ObjectName::read(value, kind, namespace)).collect::<Vec<_>>()
         };
+        // The references of a grant need no name.
+        let kinds = |path: &str, kind: &str| {
+            let found = path::values(object, path).into_iter().take(MAX_REFERENCES);
+            found.filter_map(|value| ObjectName::read_kind(value, kind, namespace)).collect::<Vec<_>>()
+        };
+        let is_grant = kind.role == Role::Grant;
+        let read = |path: &str, kind: &str| if is_grant { kinds(path, kind) } else { references(path, kind) };
         let mut backends: Vec<_> =
-            kind.backends.iter().copied().flat_map(|path| references(path, "Service")).collect();
+            kind.backends.iter().copied().flat_map(|path| read(path, "Service")).collect();
         backends.sort_unstable();
         backends.dedup();
-        let mut parents = references(kind.parents, "Gateway");
+        let mut parents = read(kind.parents, "Gateway");
         parents.retain(|parent| !MESH_PARENTS.contains(&parent.kind.as_str()));
         let class = path::text(object, kind.class).map(str::to_owned);
         let way = match kind.role {

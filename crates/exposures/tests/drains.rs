@@ -46,6 +46,8 @@ const DRAINS: &[Row] = &[
     ("google-ingress", "web", &["cluster-ip", "google"], 60, "40 to 60 s are needed"),
     ("google-ingress-delay", "web", &["cluster-ip", "google"], 130, "for 120 s, and takes 10 s to deregister it (spec.connectionDraining.drainingTimeoutSec of BackendConfig shop/web)"),
     ("google-network-endpoint-group", "web", &["cluster-ip", "google"], 60, "Service shop/web (load balancer of Google Cloud"),
+    ("gateway-api-grant", "api", &["cluster-ip"], 10, "3 to 5 s are usual"),
+    ("gateway-api-grant", "web", &["cluster-ip", "envoy"], 15, "HTTPRoute edge/shop"),
     ("gateway-api-mesh", "web", &["cluster-ip"], 10, "3 to 5 s are usual"),
     ("headless", "grpc", &["headless"], 35, "the TTL of cluster DNS"),
     ("headless-of-peers", "cache", &[], 10, "no exposure is known"),
@@ -85,7 +87,8 @@ impl Fixture {
             let api_version = object["apiVersion"].as_str().unwrap();
             let group = api_version.split_once('/').map_or("", |(group, _)| group);
             let kind = object["kind"].as_str().unwrap();
-            let default = if kind.ends_with("Class") { "" } else { "default" };
+            let is_of_cluster = kind.ends_with("Class") || kind == "IngressClassParams";
+            let default = if is_of_cluster { "" } else { "default" };
             let namespace = object["metadata"]["namespace"].as_str().unwrap_or(default).to_owned();
             match (group, kind) {
                 ("apps", "Deployment") if object["metadata"]["name"] == deployment => {
