@@ -118,8 +118,7 @@ fn discovery(target: &str) -> Option<Value> {
     let version = json!({"groupVersion": "networking.k8s.io/v1", "version": "v1"});
     let group = json!({"name": "networking.k8s.io", "versions": [version]});
     let verbs = json!(["list", "watch"]);
-    let ingresses =
-        json!({"kind": "Ingress", "name": "ingresses", "namespaced": true, "singularName": "", "verbs": verbs});
+    let ingresses = json!({"kind": "Ingress", "name": "ingresses", "namespaced": true, "singularName": "", "verbs": verbs});
     match target {
         "/apis" => Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})),
         "/apis/networking.k8s.io/v1" => Some(json!({"kind": "APIResourceList", "apiVersion": "v1",

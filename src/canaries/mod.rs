@@ -4,8 +4,8 @@
 //! its deadline, is removed, and the garbage collector removes what it owns.
 
 mod address;
-mod observe;
 mod objects;
+mod observe;
 mod permissions;
 mod policy;
 mod run;

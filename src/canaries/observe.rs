@@ -106,7 +106,8 @@ impl Observer<'_> {
         let timelines = self.timelines.borrow();
         let ready_since = |pod: &PodTimeline| pod.ready.map(|ready| (ready, pod.name.clone()));
         let ready = timelines.alive().filter_map(|(uid, pod)| Some((ready_since(pod)?, uid)));
-        let ((_, name), uid) = ready.min().ok_or_else(|| Error::Incomplete("no canary is ready".to_owned()))?;
+        let ((_, name), uid) =
+            ready.min().ok_or_else(|| Error::Incomplete("no canary is ready".to_owned()))?;
         Ok((uid.clone(), name))
     }
 

@@ -42,7 +42,8 @@ async fn canaries(origin: Instant) -> (Canaries, watch::Receiver<PodTimelines>, 
         let event = match *method {
             Method::GET => {
                 let from = "10.0.0.1";
-                let line = json!({"way": 0, "connections": "new", "afterMillis": 7, "time": "", "from": from});
+                let line =
+                    json!({"way": 0, "connections": "new", "afterMillis": 7, "time": "", "from": from});
                 return Some((200, line));
             }
             Method::POST if last == "jobs" => {

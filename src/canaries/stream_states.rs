@@ -43,10 +43,11 @@ impl StreamState {
         if !is_marked(sample) {
             self.in_a_row = 0;
             self.failed_at = Some(now);
-            self.failure = Some(sample.loss().map_or_else(
-                || "the response is not a canary's".to_owned(),
-                |cause| cause.to_string(),
-            ));
+            self.failure = Some(
+                sample
+                    .loss()
+                    .map_or_else(|| "the response is not a canary's".to_owned(), |cause| cause.to_string()),
+            );
             return;
         }
         self.in_a_row += 1;

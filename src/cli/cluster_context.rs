@@ -106,7 +106,11 @@ impl ClusterContext {
 
     /// Reads the objects that lead requests to Services, as far as the user may list them. Returns a warning about the kinds
     /// that are skipped. Without a Service there are none.
-    pub(super) async fn read_exposures(&mut self, client: &Client, namespace: Option<&str>) -> Option<String> {
+    pub(super) async fn read_exposures(
+        &mut self,
+        client: &Client,
+        namespace: Option<&str>,
+    ) -> Option<String> {
         if self.services.is_empty() {
             self.traffic = Some(TrafficCache::default());
             return None;

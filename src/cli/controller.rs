@@ -139,7 +139,8 @@ impl Arguments {
     /// The kinds of objects that are watched, because they lead requests to pods.
     fn exposure_kinds(&self) -> Vec<&'static Kind> {
         let groups = self.exposures.as_ref();
-        let is_watched = |kind: &&Kind| groups.is_none_or(|groups| groups.iter().any(|one| one == kind.group));
+        let is_watched =
+            |kind: &&Kind| groups.is_none_or(|groups| groups.iter().any(|one| one == kind.group));
         KINDS.iter().filter(is_watched).collect()
     }
 

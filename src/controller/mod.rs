@@ -163,8 +163,10 @@ mod tests {
     }
 
     fn networking() -> Value {
-        let resource = |kind: &str, name: &str, namespaced: bool| json!({"kind": kind, "name": name,
-            "namespaced": namespaced, "singularName": "", "verbs": ["get", "list", "watch"]});
+        let resource = |kind: &str, name: &str, namespaced: bool| {
+            json!({"kind": kind, "name": name,
+            "namespaced": namespaced, "singularName": "", "verbs": ["get", "list", "watch"]})
+        };
         let resources = [
             resource("Ingress", "ingresses", true),
             resource("IngressClass", "ingressclasses", false),

@@ -272,7 +272,8 @@ mod tests {
 
     #[test]
     fn a_workload_whose_drain_is_too_short_is_counted_as_such() {
-        let service = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
+        let service =
+            json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
         let ingress = json!({"metadata": {"name": "web"},
             "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}}});
         let ingress = TrafficObject::read("networking.k8s.io", "Ingress", "shop", &ingress).unwrap();

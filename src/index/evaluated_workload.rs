@@ -272,7 +272,8 @@ impl DesiredState {
             },
             too_large: too_large.is_some(),
             unsatisfiable_reasons,
-            short_drain: plan::short_drain(workload, resolution).filter(|_| state == InjectionState::Injected),
+            short_drain: plan::short_drain(workload, resolution)
+                .filter(|_| state == InjectionState::Injected),
             other_outputs_hash: hash_of(&(
                 budget,
                 marks,

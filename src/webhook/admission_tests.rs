@@ -32,7 +32,8 @@ async fn an_annotated_workload_is_patched_and_nothing_else_in_it_changes() {
 
 #[tokio::test]
 async fn an_automatic_drain_follows_from_the_cached_exposures() {
-    let service = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
+    let service =
+        json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
     let ingress = json!({
         "metadata": {"name": "shop"},
         "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},

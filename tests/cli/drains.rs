@@ -47,7 +47,8 @@ fn the_drain_follows_from_the_exposures_in_the_input() {
         (String::new(), 10, None),
         (EXPOSURES.to_owned(), 30, Some("Auto: Ingress default/shop (class nginx) needs 30 s (built in)")),
         (
-            EXPOSURES.to_owned() + &cluster_policy("{drainProfiles: [{exposure: ingress-nginx, seconds: 45}]}"),
+            EXPOSURES.to_owned()
+                + &cluster_policy("{drainProfiles: [{exposure: ingress-nginx, seconds: 45}]}"),
             45,
             Some("Auto: Ingress default/shop (class nginx) needs 45 s (drainProfiles)"),
         ),

@@ -90,7 +90,8 @@ async fn a_server_that_ignores_sigterm_serves_kept_connections_until_it_is_kille
 async fn spring_boot_keeps_idle_connections_for_the_connection_timeout_of_tomcat() {
     let scene = Scene::new().await;
     let url = format!("http://{}/", spring(&scene).await);
-    let arguments = ["--idle", "--idle-limit", "70s", "--lb-idle", "60", "--disrupt", "none", "--duration", "1s"];
+    let arguments =
+        ["--idle", "--idle-limit", "70s", "--lb-idle", "60", "--disrupt", "none", "--duration", "1s"];
     let run = scene.verify("spring", &url, &arguments).await;
     // Tomcat notices after its default of 60 s, within some seconds.
     let ends = keep_alive(&run)["endsAfterSeconds"].as_f64().unwrap();

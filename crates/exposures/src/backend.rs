@@ -60,9 +60,8 @@ impl<'a> Backend<'a> {
     /// Whether a route may lead to the Service: one of its own namespace, or of one that a `ReferenceGrant` allows.
     pub(crate) fn allows(&self, route: &TrafficObject) -> bool {
         let grants = |object: &TrafficObject| {
-            let is_granted = |from: &ObjectName| {
-                from.kind == route.kind.kind && from.namespace == route.name.namespace
-            };
+            let is_granted =
+                |from: &ObjectName| from.kind == route.kind.kind && from.namespace == route.name.namespace;
             object.kind.role == Role::Grant
                 && object.name.namespace == self.name.namespace
                 && object.parents.iter().any(is_granted)

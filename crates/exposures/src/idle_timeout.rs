@@ -44,11 +44,7 @@ static DEFAULTS: &[(&BuiltInProfile, i64, &str)] = &[
         60,
         "https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/configmap/#upstream-keepalive-timeout",
     ),
-    (
-        &TRAEFIK,
-        90,
-        "https://doc.traefik.io/traefik/routing/services/#forwardingtimeoutsidleconntimeout",
-    ),
+    (&TRAEFIK, 90, "https://doc.traefik.io/traefik/routing/services/#forwardingtimeoutsidleconntimeout"),
 ];
 
 /// The idle timeouts of the load balancers and proxies in front of pods, as far as they are known.

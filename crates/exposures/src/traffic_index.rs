@@ -106,7 +106,8 @@ impl TrafficIndex {
         while let Some(name) = next.pop() {
             if name.kind == SERVICE {
                 let ObjectName { namespace, name, .. } = name;
-                affected.insert(AffectedService { namespace, name: Some(name).filter(|name| !name.is_empty()) });
+                affected
+                    .insert(AffectedService { namespace, name: Some(name).filter(|name| !name.is_empty()) });
             } else if seen.insert(name.clone()) {
                 let objects = self.objects.get(&name).into_iter().flatten();
                 next.extend(objects.flat_map(|object| self.depending_on(object)));
@@ -199,7 +200,9 @@ fn is_named_by_services(object: &TrafficObject) -> bool {
 /// The class of an Ingress or a Gateway; of an Ingress without a class, one with an empty name.
 fn class_of(object: &TrafficObject) -> Option<ObjectName> {
     match object.kind.role {
-        Role::Ingress => Some(ObjectName::new("IngressClass", "", object.class.as_deref().unwrap_or_default())),
+        Role::Ingress => {
+            Some(ObjectName::new("IngressClass", "", object.class.as_deref().unwrap_or_default()))
+        }
         Role::Gateway => Some(ObjectName::new("GatewayClass", "", object.class.as_deref()?)),
         _ => None,
     }

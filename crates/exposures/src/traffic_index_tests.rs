@@ -16,12 +16,14 @@ fn ingress(namespace: &str, name: &str, class: Option<&str>, service: &str) -> T
 
 fn class(name: &str, controller: &str, is_default: bool) -> TrafficObject {
     let annotations = json!({"ingressclass.kubernetes.io/is-default-class": is_default.to_string()});
-    let object = json!({"metadata": {"name": name, "annotations": annotations}, "spec": {"controller": controller}});
+    let object =
+        json!({"metadata": {"name": name, "annotations": annotations}, "spec": {"controller": controller}});
     TrafficObject::read("networking.k8s.io", "IngressClass", "", &object).unwrap()
 }
 
 fn route(namespace: &str, name: &str, gateway: &str, backends: &Value) -> TrafficObject {
-    let spec = json!({"parentRefs": [{"name": gateway, "namespace": "edge"}], "rules": [{"backendRefs": backends}]});
+    let spec =
+        json!({"parentRefs": [{"name": gateway, "namespace": "edge"}], "rules": [{"backendRefs": backends}]});
     object(GATEWAY_API, "HTTPRoute", namespace, name, &spec)
 }
 
@@ -104,7 +106,12 @@ fn gateways_and_their_classes_affect_the_services_of_their_routes() {
 fn chains_are_followed_and_may_be_circles() {
     let mut index = TrafficIndex::default();
     let group = "traefik.io";
-    drop(index.insert(traefik(group, "IngressRoute", "r", &json!([{"name": "a", "kind": "TraefikService"}]))));
+    drop(index.insert(traefik(
+        group,
+        "IngressRoute",
+        "r",
+        &json!([{"name": "a", "kind": "TraefikService"}]),
+    )));
     let to_b = json!([{"name": "b", "kind": "TraefikService"}]);
     assert!(index.insert(traefik(group, "TraefikService", "a", &to_b)).is_empty());
     let to_web = json!([{"name": "web"}, {"name": "a", "kind": "TraefikService"}]);

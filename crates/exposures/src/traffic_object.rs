@@ -127,7 +127,8 @@ impl TrafficObject {
             REFERENCE_SIZE + 3 * (kind.len() + namespace.len() + name.len())
         };
         let names = self.backends.iter().chain(&self.parents).chain([&self.name]);
-        let annotations = self.annotations.iter().map(|(key, value)| REFERENCE_SIZE + key.len() + value.len());
+        let annotations =
+            self.annotations.iter().map(|(key, value)| REFERENCE_SIZE + key.len() + value.len());
         let class = self.class.as_ref().map_or(0, |class| REFERENCE_SIZE + 3 * class.len());
         names.map(of_name).chain(annotations).sum::<usize>() + class
     }

@@ -250,7 +250,8 @@ impl Runner<'_> {
         for number in 1..=planned {
             if started.elapsed() >= self.arguments.limit {
                 let (limit, number) = (self.arguments.limit.as_secs(), done.len());
-                let why = format!("the limit of {limit} s was reached after {number} of {planned} terminations");
+                let why =
+                    format!("the limit of {limit} s was reached after {number} of {planned} terminations");
                 return Ok((done, Some(why)));
             }
             let requests = observer.states.borrow().requests();

@@ -149,9 +149,19 @@ mod tests {
     #[test]
     fn ways_are_measured_once_each_with_their_urls() {
         for (arguments, expected) in [
-            (&["--service", "ClusterIP,nodeport", "--service", "ClusterIP"][..], &["ClusterIP", "NodePort"][..]),
             (
-                &["--ingress-class", "nginx", "--ingress-class", "alb", "--url", "IngressClass/alb=http://a/?b=c"],
+                &["--service", "ClusterIP,nodeport", "--service", "ClusterIP"][..],
+                &["ClusterIP", "NodePort"][..],
+            ),
+            (
+                &[
+                    "--ingress-class",
+                    "nginx",
+                    "--ingress-class",
+                    "alb",
+                    "--url",
+                    "IngressClass/alb=http://a/?b=c",
+                ],
                 &["IngressClass/nginx", "IngressClass/alb http://a/?b=c"],
             ),
             (&["--gateway-class", "eg", "--url", "https://a/?b=c"], &["GatewayClass/eg https://a/?b=c"]),
@@ -166,7 +176,10 @@ mod tests {
         for (arguments, part) in [
             (&[][..], "name at least one way"),
             (&["--service", "ExternalName"], "ClusterIP"),
-            (&["--service", "ClusterIP,NodePort", "--url", "http://a/"], "must name its way, as in ClusterIP=URL"),
+            (
+                &["--service", "ClusterIP,NodePort", "--url", "http://a/"],
+                "must name its way, as in ClusterIP=URL",
+            ),
             (&["--service", "ClusterIP", "--url", "NodePort=http://a/"], "the ways are ClusterIP"),
             (&["--service", "ClusterIP", "--url", "ftp://a/"], "http://"),
             (&["--service", "ClusterIP", "--annotation", "key"], "KEY=VALUE"),

@@ -205,14 +205,18 @@ async fn an_injected_drain_that_is_too_short_for_the_exposures_is_a_state() {
         "metadata": {"name": "shop", "namespace": "shop"},
         "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},
     });
-    let service = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
+    let service =
+        json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
     let client = client(move |_, target| {
         Some(match target.split('?').next().unwrap() {
             "/apis" => (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})),
             "/apis/networking.k8s.io/v1" => {
                 let version = "networking.k8s.io/v1";
-                (200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version,
-                    "resources": [ingresses]}))
+                (
+                    200,
+                    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version,
+                    "resources": [ingresses]}),
+                )
             }
             path if path.ends_with("/ingresses") => (200, page(std::slice::from_ref(&ingress))),
             path if path.ends_with("/services") => (200, page(std::slice::from_ref(&service))),

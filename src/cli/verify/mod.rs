@@ -21,12 +21,12 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use self::{arguments::Output, runner::Runner};
 pub(super) use self::{
     arguments::{Arguments, HELP},
     file::ReportFile,
     progress::PhaseIndicator,
 };
-use self::{arguments::Output, runner::Runner};
 use crate::{
     cli::print,
     disruption::Disruption,

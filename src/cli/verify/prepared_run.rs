@@ -39,8 +39,7 @@ pub(super) async fn follow(
     workload: &TargetWorkload,
 ) -> anyhow::Result<(Instant, watch::Receiver<PodTimelines>, DropGuard)> {
     let origin = Instant::now();
-    let (timelines, follow) =
-        disruption::follow(client, &workload.namespace, &workload.selector, origin);
+    let (timelines, follow) = disruption::follow(client, &workload.namespace, &workload.selector, origin);
     let ended = CancellationToken::new();
     tokio::spawn(ended.clone().run_until_cancelled_owned(follow));
     let watches = ended.drop_guard();

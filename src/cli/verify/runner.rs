@@ -205,7 +205,9 @@ impl Runner<'_> {
     ) -> anyhow::Result<Option<anyhow::Error>> {
         let arguments = self.arguments;
         self.progress.phase(match self.options.probes.idle_limit {
-            Some(limit) => format!("idle connections for {} s, then load without disruption", limit.as_secs()),
+            Some(limit) => {
+                format!("idle connections for {} s, then load without disruption", limit.as_secs())
+            }
             None => "load without disruption".to_owned(),
         });
         self.warm_up(requests).await?;

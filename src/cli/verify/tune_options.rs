@@ -30,9 +30,8 @@ pub(super) struct Arguments {
 impl Arguments {
     /// The bounds of the search; `None` without `--tune`.
     pub(super) fn limits(&self) -> Option<TuningLimits> {
-        let number = |given: Option<u32>, default| {
-            usize::try_from(given.unwrap_or(default)).unwrap_or(usize::MAX)
-        };
+        let number =
+            |given: Option<u32>, default| usize::try_from(given.unwrap_or(default)).unwrap_or(usize::MAX);
         self.tune.then(|| TuningLimits {
             max_seconds: self.tune_max.unwrap_or(MAX_SECONDS).into(),
             repeats: number(self.tune_repeats, REPEATS),

@@ -225,7 +225,8 @@ mod tests {
         assert_eq!((none.is_true, none.reason), (false, "DrainSufficient"));
         for (short_drains, start) in [(1, "1 workload has a drain"), (2, "2 workloads have a drain")] {
             let short_drain = Some(("web".to_owned(), "the pods drain for 10 s, but …".to_owned()));
-            let found = drain_too_short(&StatusBuilder { short_drains, short_drain, ..StatusBuilder::default() });
+            let found =
+                drain_too_short(&StatusBuilder { short_drains, short_drain, ..StatusBuilder::default() });
             assert_eq!((found.is_true, found.reason), (true, "LongerDrainNeeded"));
             let end = ", for example web: the pods drain for 10 s, but …";
             assert!(found.message.starts_with(start) && found.message.ends_with(end), "{}", found.message);

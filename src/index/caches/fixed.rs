@@ -9,8 +9,8 @@ use super::{Caches, watches::MissingKinds};
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     index::{
-        by_namespace::fixed, change_set::ChangeSet, exposures::TrafficCache, unusable_objects::UnusableObjects,
-        workloads::Workloads,
+        by_namespace::fixed, change_set::ChangeSet, exposures::TrafficCache,
+        unusable_objects::UnusableObjects, workloads::Workloads,
     },
     plan::Kind,
 };

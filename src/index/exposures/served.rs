@@ -51,9 +51,9 @@ pub(super) enum Cause {
 #[must_use]
 pub fn served(discovery: &Discovery, kind: &Kind, verb: &str) -> Option<(ApiResource, ApiCapabilities)> {
     let resources = discovery.get(kind.group)?.resources_by_stability();
-    resources.into_iter().find(|(resource, capabilities)| {
-        resource.kind == kind.kind && capabilities.supports_operation(verb)
-    })
+    resources
+        .into_iter()
+        .find(|(resource, capabilities)| resource.kind == kind.kind && capabilities.supports_operation(verb))
 }
 
 /// Sends which of these kinds are served, after each of these causes. Never returns.

@@ -39,8 +39,11 @@ async fn a_failed_discovery_is_repeated_and_a_change_of_a_crd_leads_to_some() {
                 let resources = [json!({"kind": "Ingress", "name": "ingresses", "namespaced": true,
                     "singularName": "", "verbs": ["get", "list", "watch"]})];
                 let version = "networking.k8s.io/v1";
-                (200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version,
-                    "resources": resources}))
+                (
+                    200,
+                    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version,
+                    "resources": resources}),
+                )
             }
         })
     });

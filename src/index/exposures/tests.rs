@@ -48,7 +48,10 @@ fn resources(group: &str, kinds: &[(&str, &str)]) -> (u16, Value) {
     };
     let resources: Vec<_> = kinds.iter().map(resource).collect();
     let version = format!("{group}/v1");
-    (200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}))
+    (
+        200,
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}),
+    )
 }
 
 fn list(items: Value) -> (u16, Value) {
@@ -107,8 +110,7 @@ async fn kinds_are_read_as_far_as_they_are_served_and_permitted_also_those_that_
     let unusable = UnusableObjects::new(&metrics);
     let dirty = Dirty::default();
     let kinds = KINDS.iter().collect();
-    let (traffic, watches) =
-        TrafficCache::follow(&api_server(), kinds, &Quota::default(), &dirty, &unusable);
+    let (traffic, watches) = TrafficCache::follow(&api_server(), kinds, &Quota::default(), &dirty, &unusable);
     assert!(timeout(Duration::ZERO, traffic.listed()).await.is_err());
     let check = async {
         traffic.listed().await;
@@ -138,8 +140,7 @@ async fn kinds_are_read_as_far_as_they_are_served_and_permitted_also_those_that_
 async fn without_kinds_nothing_is_requested() {
     let requesting = client(|_, target| panic!("{target}"));
     let (dirty, unusable) = (Dirty::default(), UnusableObjects::default());
-    let (traffic, watches) =
-        TrafficCache::follow(&requesting, vec![], &Quota::default(), &dirty, &unusable);
+    let (traffic, watches) = TrafficCache::follow(&requesting, vec![], &Quota::default(), &dirty, &unusable);
     traffic.listed().await;
     assert!(timeout(LIMIT, watches).await.is_err());
 }

@@ -46,7 +46,10 @@ async fn a_change_marks_only_the_services_that_it_affects() {
         [Event::Init].into_iter().chain(objects).chain([Event::InitDone]).collect()
     };
     let both = || vec![ingress("a", "web"), ingress("b", "api")];
-    assert_eq!(marked(vec![Event::Init, Event::InitApply(ingress("a", "web"))]), (vec!["shop/web".into()], 1));
+    assert_eq!(
+        marked(vec![Event::Init, Event::InitApply(ingress("a", "web"))]),
+        (vec!["shop/web".into()], 1)
+    );
     assert_eq!(marked(list(both())), (vec!["shop/api".into()], 0));
     assert_eq!(marked(list(both())), (vec![], 0), "a repeated list changes nothing");
     assert_eq!(marked(vec![Event::Apply(ingress("a", "web"))]), (vec![], 0), "only its status changed");

@@ -6,8 +6,8 @@ use super::{
     context::NamespaceContext,
     record::Record,
     settings::{Setting, Settings},
-    source::Source,
     short_drain::ShortDrain,
+    source::Source,
 };
 use crate::api::ExposureChangeMode;
 

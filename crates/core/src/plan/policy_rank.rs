@@ -75,9 +75,10 @@ pub fn drain_profiles(
 ) -> impl Iterator<Item = (Source, &[DrainProfile])> {
     let with_profiles = cluster_policies.iter().filter(|policy| policy.spec.drain_profiles.is_some());
     let (first, others) = ranked(with_profiles);
-    first.into_iter().chain(others).map(|policy| {
-        (policy.source(), policy.spec.drain_profiles.as_deref().unwrap_or_default())
-    })
+    first
+        .into_iter()
+        .chain(others)
+        .map(|policy| (policy.source(), policy.spec.drain_profiles.as_deref().unwrap_or_default()))
 }
 
 #[cfg(test)]

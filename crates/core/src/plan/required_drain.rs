@@ -86,7 +86,11 @@ mod tests {
             (3, DrainOrigin::DrainProfiles, "Ingress shop/web (class alb) needs 10 s (drainProfiles)"),
             (3, DrainOrigin::Measured, "Ingress shop/web (class alb) needs 3 s (measured)"),
             (-1, DrainOrigin::Measured, "Ingress shop/web (class alb) needs 0 s (measured)"),
-            (i64::MAX, DrainOrigin::Object, "Ingress shop/web (class alb) needs 3600 s (read from the object)"),
+            (
+                i64::MAX,
+                DrainOrigin::Object,
+                "Ingress shop/web (class alb) needs 3600 s (read from the object)",
+            ),
         ] {
             let exposure = "Ingress shop/web (class alb)".to_owned();
             assert_eq!(RequiredDrain { seconds, exposure, origin }.to_string(), expected);

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::source::Source;
 use crate::api::{
     DisruptionBudget, ExistingHookPolicy, ExposureChangeMode, GracePeriodPolicy, HttpGet, InjectionTarget,
-    IntOrString, Mode, PreStopMethod, Probe, ProbeMode, RecommendationBounds, RecommendationMode, RolloutMode,
-    TopologySpread, defaults, limits,
+    IntOrString, Mode, PreStopMethod, Probe, ProbeMode, RecommendationBounds, RecommendationMode,
+    RolloutMode, TopologySpread, defaults, limits,
 };
 
 /// The effective values for one workload. Serialized, built-in defaults are left out.

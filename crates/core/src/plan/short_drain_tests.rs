@@ -31,11 +31,8 @@ fn an_injected_drain_that_is_shorter_than_needed_is_found() {
     ] {
         let now = Settings { drain_seconds: now.clone(), ..Settings::default() };
         let found = ShortDrain::of(&record(&hook, &settings), &now);
-        let expected = expected.map(|seconds| ShortDrain {
-            seconds,
-            needed_seconds: 300,
-            reason: reason.to_owned(),
-        });
+        let expected =
+            expected.map(|seconds| ShortDrain { seconds, needed_seconds: 300, reason: reason.to_owned() });
         assert_eq!(found, expected, "{name}");
     }
 }

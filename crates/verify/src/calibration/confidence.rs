@@ -29,11 +29,8 @@ pub(super) fn drain_seconds(max: f64, terminations: u32) -> i64 {
 /// What a number of terminations proves, in words.
 pub(super) fn in_words(terminations: u32) -> String {
     let percent = ((1.0 - covered(terminations)) * 100.0).ceil();
-    let more = if terminations < ENOUGH {
-        format!(" (5 % with {ENOUGH} terminations)")
-    } else {
-        String::new()
-    };
+    let more =
+        if terminations < ENOUGH { format!(" (5 % with {ENOUGH} terminations)") } else { String::new() };
     format!("95 % sure that at most {percent:.0} % of terminations take longer than the maximum{more}")
 }
 

@@ -105,8 +105,7 @@ mod tests {
         };
         let present = vec![profile("cluster-ip", 10), profile("IngressClass/nginx", 30)];
         let merged = merge_profiles(present, vec![profile("IngressClass/nginx", 3), profile("node-port", 2)]);
-        let expected =
-            [profile("cluster-ip", 10), profile("IngressClass/nginx", 3), profile("node-port", 2)];
+        let expected = [profile("cluster-ip", 10), profile("IngressClass/nginx", 3), profile("node-port", 2)];
         assert_eq!(merged, expected);
     }
 

@@ -12,7 +12,8 @@ use crate::verify::{Latency, Requests};
 const DROPS: &str = "this way drops connections when it withdraws a pod instead of draining them, and no drain of the \
                      pod prevents that";
 /// What rare losses mean.
-const MAY_DROP: &str = "too rare to show that the withdrawal of a pod is the cause: repeat with more --terminations";
+const MAY_DROP: &str =
+    "too rare to show that the withdrawal of a pod is the cause: repeat with more --terminations";
 
 /// A way that is measured.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -140,7 +140,8 @@ mod tests {
             assert_eq!(is_last(&headers(header::CONNECTION, value)), expected, "{value}");
         }
         let name = || http::HeaderName::from_static("keep-alive");
-        for (value, expected) in [("timeout=5", Some(5)), ("max=100, timeout=75", Some(75)), ("max=1", None)] {
+        for (value, expected) in [("timeout=5", Some(5)), ("max=100, timeout=75", Some(75)), ("max=1", None)]
+        {
             assert_eq!(advertised_seconds(&headers(name(), value)), expected, "{value}");
         }
         assert!(!is_last(&HeaderMap::new()));

@@ -104,7 +104,8 @@ async fn idle_connections_that_are_reset_kept_or_ended_are_recognized() {
 
     let ending = server(|mut stream| async move {
         answer(&mut stream, CLOSE).await;
-    }).await;
+    })
+    .await;
     let found = measured(ending, Duration::from_millis(500)).await;
     assert!(found.keeps_none(), "{found:?}");
 
@@ -174,7 +175,8 @@ async fn the_end_of_http_1_connections_is_observed() {
     let probes = || Probes { hold: true, ..Probes::default() };
     let announcing = signalled(|mut stream| async move {
         answer(&mut stream, CLOSE).await;
-    }).await;
+    })
+    .await;
     let observations = observe(&options(announcing, probes()), has_ended(&[Busy])).await;
     assert_eq!(ending(&observations, Busy), Some((true, Some(Ending::Closed))), "{observations:?}");
 
@@ -278,8 +280,7 @@ async fn the_end_of_web_socket_connections_is_observed() {
     }
     let http = server(|mut stream| async move { while answer(&mut stream, OK).await {} }).await;
     let observations = observe(&options(http, probes()), |all| !all.is_empty()).await;
-    let expected =
-        Observation::NotOpened { kind: WebSocket, reason: "status 200 instead of 101".to_owned() };
+    let expected = Observation::NotOpened { kind: WebSocket, reason: "status 200 instead of 101".to_owned() };
     assert_eq!(observations[0], expected);
 }
 

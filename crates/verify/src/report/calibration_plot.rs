@@ -52,9 +52,9 @@ pub(super) fn last_arrivals(ways: &[WayResult]) -> Result<String, Error> {
             });
             chart.draw_series(points).map_err(Error::of)?;
             let drain = way.drain_seconds.and_then(|seconds| i32::try_from(seconds).ok()).map(f64::from);
-            let lines = drain.into_iter().map(|at| {
-                PathElement::new([(at, row + 0.05), (at, row + 0.65)], DRAIN.stroke_width(2))
-            });
+            let lines = drain
+                .into_iter()
+                .map(|at| PathElement::new([(at, row + 0.05), (at, row + 0.65)], DRAIN.stroke_width(2)));
             chart.draw_series(lines).map_err(Error::of)?;
             let words = ("sans-serif", 13).into_font().color(&RGBColor(0x22, 0x22, 0x22));
             let words = words.pos(Pos::new(HPos::Left, VPos::Top));

@@ -100,11 +100,8 @@ mod tests {
             })
         };
         let not_opened = |kind| Observation::NotOpened { kind, reason: "status 404".to_owned() };
-        let probe = IdleProbe {
-            idle: at(8000),
-            outcome: IdleOutcome::Closed(at(5000)),
-            advertised_seconds: None,
-        };
+        let probe =
+            IdleProbe { idle: at(8000), outcome: IdleOutcome::Closed(at(5000)), advertised_seconds: None };
         let observations = [
             Observation::Idle(probe),
             not_opened(ConnectionKind::Busy),

@@ -80,7 +80,8 @@ pub(super) fn of_keep_alive(
         return vec![];
     }
     if keep_alive.keeps_none() {
-        let message = "the server ends each connection with its first response: each request needs a new connection";
+        let message =
+            "the server ends each connection with its first response: each request needs a new connection";
         return vec![ConnectionFinding::new(Rule::ConnectionsNotKept, false, message.to_owned(), vec![])];
     }
     if keep_alive.ended_by == Some(IdleEnd::Dropped) {
@@ -204,7 +205,11 @@ impl ConnectionsOfKind {
             TimeBase::Termination => "the start of the termination",
         };
         let [first, last] = [self.first_seconds, self.last_seconds].map(|seconds| format!("{seconds:.1}"));
-        if first == last { format!("{first} s after {base}") } else { format!("{first} to {last} s after {base}") }
+        if first == last {
+            format!("{first} s after {base}")
+        } else {
+            format!("{first} to {last} s after {base}")
+        }
     }
 }
 

@@ -163,8 +163,7 @@ mod tests {
     #[test]
     fn idle_times_double_and_are_bisected_up_to_the_limit() {
         let times: Vec<_> = idle_times(seconds(10)).iter().map(Duration::as_millis).collect();
-        let expected =
-            [1000, 1250, 1500, 1750, 2000, 2500, 3000, 3500, 4000, 5000, 6000, 7000, 8000, 10000];
+        let expected = [1000, 1250, 1500, 1750, 2000, 2500, 3000, 3500, 4000, 5000, 6000, 7000, 8000, 10000];
         assert_eq!(times, expected);
         for limit in [1, 500, 1000, 130_000].map(Duration::from_millis) {
             let times = idle_times(limit);

@@ -34,7 +34,9 @@ pub(super) fn keep_alive(seconds: u64) -> Vec<Remedy> {
         ),
         (
             GO,
-            format!("http.Server{{IdleTimeout: {seconds} * time.Second}} (default: ReadTimeout, else no limit)"),
+            format!(
+                "http.Server{{IdleTimeout: {seconds} * time.Second}} (default: ReadTimeout, else no limit)"
+            ),
         ),
         (
             JAVA,
@@ -69,7 +71,10 @@ pub(super) fn http1() -> Vec<Remedy> {
             "run uvicorn (--timeout-graceful-shutdown) or gunicorn (--graceful-timeout) as process 1, so that it \
              receives SIGTERM",
         ),
-        (NGINX, "STOPSIGNAL SIGQUIT in the image, or nginx -s quit in preStop: SIGTERM ends requests immediately"),
+        (
+            NGINX,
+            "STOPSIGNAL SIGQUIT in the image, or nginx -s quit in preStop: SIGTERM ends requests immediately",
+        ),
     ])
 }
 
@@ -107,8 +112,14 @@ pub(super) fn web_socket() -> Vec<Remedy> {
             "Shutdown of http.Server ignores hijacked connections: send a close frame with 1001 to each in a function \
              that RegisterOnShutdown has registered, and wait for them",
         ),
-        (JAVA, "Spring Boot: on ContextClosedEvent call session.close(CloseStatus.GOING_AWAY) for each session"),
+        (
+            JAVA,
+            "Spring Boot: on ContextClosedEvent call session.close(CloseStatus.GOING_AWAY) for each session",
+        ),
         (PYTHON, "run uvicorn as process 1: on SIGTERM it closes each with 1012"),
-        (NGINX, "as a proxy it sends no close frame: SIGQUIT and worker_shutdown_timeout, longer than a session"),
+        (
+            NGINX,
+            "as a proxy it sends no close frame: SIGQUIT and worker_shutdown_timeout, longer than a session",
+        ),
     ])
 }
