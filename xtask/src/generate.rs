@@ -9,11 +9,12 @@ use crate::progress::print_line;
 use crate::workspace::Workspace;
 use crate::{command, values};
 
-/// Writes the CustomResourceDefinitions to crds and to the chart, and the table of the chart's values.
+/// Writes the CustomResourceDefinitions to crds and to the chart, and the schema and the table of the chart's values.
 pub fn run() -> Result<()> {
     let workspace = Workspace::find()?;
-    let (file, text) = values::readme(&workspace)?;
-    write(&file, &text)?;
+    for (file, text) in values::files(&workspace)? {
+        write(&file, &text)?;
+    }
     let mut adieu = command::cargo(&workspace);
     let crds = command::output(adieu.args(["run", "--quiet", "--bin", "adieu", "--", "crd"]))?;
     for crd in crds.split("\n---\n") {

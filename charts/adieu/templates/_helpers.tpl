@@ -75,8 +75,15 @@ Secret.
 {{- include "adieu.fullname" . }}-ca
 {{- end -}}
 
+{{- /*
+The part of a repository before its first slash is a registry if it has a dot or a port, or is localhost.
+*/ -}}
 {{- define "adieu.image" -}}
-{{- $image := printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- $repository := .Values.image.repository -}}
+{{- with .Values.global.imageRegistry -}}
+{{- $repository = printf "%s/%s" . (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "") -}}
+{{- end -}}
+{{- $image := printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- with .Values.image.digest -}}
 {{- $image = printf "%s@%s" $image . -}}
 {{- end -}}
@@ -84,16 +91,16 @@ Secret.
 {{- end -}}
 
 {{- /*
-The fields of every pod of the chart: scheduling, image pull secrets, and the security context that the restricted Pod
-Security Standard requires.
+The fields of every pod of the chart: scheduling, image pull secrets, and the security context.
 */ -}}
 {{- define "adieu.pod" -}}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  seccompProfile: {type: RuntimeDefault}
-{{- with .Values.imagePullSecrets }}
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- $secrets := list }}
+{{- range concat (.Values.global.imagePullSecrets | default list) .Values.imagePullSecrets }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with uniq $secrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -123,7 +130,5 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities: {drop: [ALL]}
+  {{- toYaml .Values.securityContext | nindent 2 }}
 {{- end -}}

@@ -13,7 +13,7 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// Values that the chart rejects, with a part of the message.
-const REJECTED: [(&str, &str); 10] = [
+const REJECTED: [(&str, &str); 15] = [
     ("replica=2", "replica"),
     ("replicaCount=\"two\"", "/replicaCount"),
     ("webhook.failurePolicy=\"Never\"", "/webhook/failurePolicy"),
@@ -24,10 +24,19 @@ const REJECTED: [(&str, &str); 10] = [
     ("drain.exposures=[\"example.com\"]", "/drain/exposures"),
     ("revertOnUninstall.timeout=\"10\"", "/revertOnUninstall/timeout"),
     ("webhook.port=8080", "webhook.port and admin.port are both 8080"),
+    ("webhook={\"port\":10250,\"hostNetwork\":true}", "webhook.port is 10250"),
+    ("tolerations=[{\"kye\":\"dedicated\"}]", "/tolerations/0"),
+    ("affinity={\"nodeAffinity\":{\"required\":[]}}", "/affinity/nodeAffinity"),
+    ("extraEnv=[{\"name\":\"A\",\"valeu\":\"b\"}]", "/extraEnv/0"),
+    ("global.imageRegistry=\"mirror.example/\"", "/global/imageRegistry"),
 ];
 
+/// The condition of charts that depend on this one. It has no effect on a release of this chart itself; see
+/// environments.rs.
+const CONDITION: &str = "enabled";
+
 /// Lints the chart. Every value must have an example in ci/every-value.yaml, be in values.schema.json, and change the
-/// rendered manifests; and invalid values must be rejected.
+/// rendered manifests, except the condition; and invalid values must be rejected.
 pub fn check(workspace: &Workspace) -> Result<()> {
     let step = Step::start("linting and rendering the chart");
     let chart = workspace.root().join("charts/adieu");
@@ -60,7 +69,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
     }
     // The manifests without the value, by the enabled option.
     let mut rendered_without = BTreeMap::new();
-    for (path, value) in &values {
+    for (path, value) in values.iter().filter(|(path, _)| path != CONDITION) {
         let set = format!("{path}={value}");
         // A value of an option has an effect only if the option is enabled.
         let enabled = option(path, &values).map(|option| format!("{option}=true"));
@@ -86,6 +95,17 @@ pub fn check(workspace: &Workspace) -> Result<()> {
 pub fn render(workspace: &Workspace, more: &[&str]) -> Result<String> {
     let template = ["template", "release", "--namespace", "somewhere", "--kube-version", "1.36.0"];
     helm(workspace, &[&template, more].concat())
+}
+
+/// The objects of these manifests.
+pub fn objects(workspace: &Workspace, more: &[&str]) -> Result<Vec<Value>> {
+    parse(&render(workspace, more)?)
+}
+
+/// The objects in Helm's output.
+pub fn parse(manifests: &str) -> Result<Vec<Value>> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(manifests).context("cannot parse Helm's output")?;
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }
 
 fn helm(workspace: &Workspace, arguments: &[&str]) -> Result<String> {

@@ -3,6 +3,7 @@
 mod chart;
 mod cluster_programs;
 mod e2e;
+mod environments;
 mod failure_policy;
 mod file_lengths;
 mod monitoring;
@@ -177,6 +178,7 @@ fn beside_unit_tests(
 fn chart_and_release(workspace: &Workspace, results: &mut TestResults) -> Result<()> {
     results.check("chart", chart::check(workspace))?;
     results.check("the chart's objects", objects::check(workspace))?;
+    results.check("the chart in other environments", environments::check(workspace))?;
     results.check("the operator's own Deployment", own_deployment::check(workspace))?;
     results.check("alerts and dashboard", monitoring::check(workspace))?;
     // After the checks of the program, because it replaces that.

@@ -6,13 +6,13 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::chart::render;
+use super::chart::objects;
 use crate::command;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// An object, the path of a field, and its value; `null` if it is absent.
-type Field = (&'static str, &'static str, Value);
+pub type Field = (&'static str, &'static str, Value);
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -169,14 +169,8 @@ fn each_of(array: &Value) -> impl Iterator<Item = &Value> {
     array.as_array().into_iter().flatten()
 }
 
-fn objects(workspace: &Workspace, values: &[&str]) -> Result<Vec<Value>> {
-    let text = render(workspace, values)?;
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context("cannot parse Helm's output")?;
-    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
-}
-
 /// The first object of a kind, its pod, or the pod's first container; `null` if there is none.
-fn part<'a>(objects: &'a [Value], what: &str) -> &'a Value {
+pub fn part<'a>(objects: &'a [Value], what: &str) -> &'a Value {
     let (kind, part) = what.split_once('/').unwrap_or((what, ""));
     let object = objects.iter().find(|object| object["kind"] == kind).unwrap_or(&Value::Null);
     let pod = if kind == "Pod" { &object["spec"] } else { &object["spec"]["template"]["spec"] };
@@ -193,7 +187,7 @@ fn named<'a>(objects: &'a [Value], kind: &str, name: &Value) -> &'a Value {
     of_kind.find(|object| object["metadata"]["name"] == *name).unwrap_or(&Value::Null)
 }
 
-fn has(objects: &[Value], (what, field, expected): &Field) -> Result<()> {
+pub fn has(objects: &[Value], (what, field, expected): &Field) -> Result<()> {
     let found = part(objects, what).pointer(field).unwrap_or(&Value::Null);
     ensure!(found == expected, "{what}{field} is {found}, not {expected}");
     Ok(())
@@ -346,7 +340,7 @@ fn signer(objects: &[Value], reference: &Value) -> Result<()> {
 }
 
 /// The rules of the Roles about a resource.
-fn rules<'a>(objects: &'a [Value], resource: &'a str) -> impl Iterator<Item = &'a Value> {
+pub fn rules<'a>(objects: &'a [Value], resource: &'a str) -> impl Iterator<Item = &'a Value> {
     let roles = objects.iter().filter(|object| object["kind"] == "Role" || object["kind"] == "ClusterRole");
     let rules = roles.flat_map(|role| role["rules"].as_array().into_iter().flatten());
     rules.filter(move |rule| each_text(&rule["resources"]).any(|of| of == resource || of == "*"))
@@ -366,7 +360,7 @@ fn pods(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn each_text(array: &Value) -> impl Iterator<Item = &str> {
+pub fn each_text(array: &Value) -> impl Iterator<Item = &str> {
     array.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
