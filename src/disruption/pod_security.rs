@@ -2,13 +2,10 @@
 
 use serde_json::{Value, json};
 
-/// The security context of a pod, as JSON.
+/// The security context of a pod, as JSON. The user is the image's, or on OpenShift one of the namespace's range.
 #[must_use]
 pub fn pod_security() -> Value {
-    json!({
-        "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    })
+    json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}})
 }
 
 /// The security context of its container, as JSON.
