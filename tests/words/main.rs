@@ -97,7 +97,7 @@ fn generated_figures_are_skipped() {
 fn documents_and_help_texts_are_read() {
     let texts = texts::all();
     let names: Vec<_> = texts.iter().map(|text| text.name.as_str()).collect();
-    for name in ["README.md", "docs/rules.md", "charts/adieu/values.yaml", "adieu verify --help"] {
+    for name in ["SECURITY.md", "docs/rules.md", "charts/adieu/values.yaml", "adieu verify --help"] {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
 }

@@ -11,6 +11,10 @@ use super::rust;
 const SOURCES: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "RELEASE.md",
+    "SECURITY.md",
     "docs",
     "charts/adieu/Chart.yaml",
     "charts/adieu/README.md",

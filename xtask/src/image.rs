@@ -80,7 +80,8 @@ pub fn release(
     archive: &Path,
 ) -> Result<()> {
     let dockerfile = workspace.root().join("Dockerfile");
-    let arguments = &["--arch", arch, "--timestamp", "0"];
+    let version = concat!("org.opencontainers.image.version=", env!("CARGO_PKG_VERSION"));
+    let arguments = &["--arch", arch, "--timestamp", "0", "--label", version];
     let recipe = Recipe { dockerfile: &dockerfile, reference, arguments };
     stage(workspace, &recipe, archive, |stage| copy(program, stage, "adieu"))
 }

@@ -108,3 +108,51 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::workspace::Workspace;
+
+    /// The files whose commands are checked.
+    const FILES: [&str; 7] = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "RELEASE.md",
+        ".github/pull_request_template.md",
+        ".github/workflows/e2e.yaml",
+        ".github/workflows/pull-request.yaml",
+        ".github/workflows/release.yaml",
+    ];
+
+    /// The commands of this repository in a text: up to the end of the code, a comment, or the end of the line.
+    fn commands(text: &str) -> Vec<&str> {
+        let rest = text.split("cargo xtask ").skip(1);
+        rest.filter_map(|rest| rest.split(['`', '#', '\n', '|']).next()).map(str::trim).collect()
+    }
+
+    #[test]
+    fn commands_in_documents_and_workflows_are_valid() {
+        let workspace = Workspace::find().unwrap();
+        for file in FILES {
+            let text = fs::read_to_string(workspace.root().join(file)).unwrap();
+            let commands = commands(&text);
+            assert!(!commands.is_empty(), "{file} has no command");
+            for command in commands {
+                let arguments = ["xtask"].into_iter().chain(command.split_whitespace());
+                if let Err(error) = Arguments::try_parse_from(arguments) {
+                    panic!("{file}: cargo xtask {command}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_ends_with_its_code_or_line() {
+        let text =
+            "Run `cargo xtask test --long`, then\ncargo xtask cluster down   # all\n    cargo xtask demo\n";
+        assert_eq!(commands(text), ["test --long", "cluster down", "demo"]);
+    }
+}

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use super::names::VERSION;
 use super::sums;
 
 /// Checks that the unpacked archive `folder` has one image, with this name and for this architecture, whose program
-/// runs as a numeric user that isn't root.
+/// runs as a numeric user that isn't root, and with this version.
 pub fn check(folder: &Path, reference: &str, arch: &str) -> Result<()> {
     check_image(folder, &named(folder, reference)?, arch)
 }
@@ -47,6 +48,7 @@ fn check_image(folder: &Path, image: &Value, arch: &str) -> Result<()> {
         // By number: a kubelet can't check that a name isn't root's.
         ("/config/User", json!("65532:65532")),
         ("/config/Entrypoint", json!(["/adieu"])),
+        ("/config/Labels/org.opencontainers.image.version", json!(VERSION)),
     ] {
         let found = config.pointer(field).unwrap_or(&Value::Null);
         ensure!(*found == expected, "{field} of the image is {found}, not {expected}");
@@ -96,7 +98,11 @@ mod tests {
     fn good() -> Value {
         json!({
             "os": "linux", "architecture": "arm64",
-            "config": {"User": "65532:65532", "Entrypoint": ["/adieu"]},
+            "config": {
+                "User": "65532:65532",
+                "Entrypoint": ["/adieu"],
+                "Labels": {"org.opencontainers.image.version": VERSION},
+            },
         })
     }
 
@@ -107,9 +113,12 @@ mod tests {
         check(folder.path(), "localhost/adieu:1", "arm64").unwrap();
         assert!(check(folder.path(), "localhost/adieu:2", "arm64").is_err());
         assert!(check(folder.path(), "localhost/adieu:1", "amd64").is_err());
-        for (field, value) in
-            [("User", json!("root")), ("User", Value::Null), ("Entrypoint", json!(["/bin/sh"]))]
-        {
+        for (field, value) in [
+            ("User", json!("root")),
+            ("User", Value::Null),
+            ("Entrypoint", json!(["/bin/sh"])),
+            ("Labels", json!({"org.opencontainers.image.version": "0"})),
+        ] {
             let mut config = good.clone();
             config["config"][field] = value;
             assert!(check(layout(&config).path(), "localhost/adieu:1", "arm64").is_err(), "{config}");

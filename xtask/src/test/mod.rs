@@ -54,6 +54,10 @@ pub struct Options {
     #[arg(long)]
     docs: bool,
 
+    /// Run only the tests that need no cluster
+    #[arg(long, conflicts_with = "only")]
+    no_cluster: bool,
+
     /// Run only the end-to-end tests with this in their names; may be repeated
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
@@ -101,6 +105,9 @@ pub fn run(options: &Options) -> Result<()> {
 fn everything(workspace: &Workspace, options: &Options, results: &mut TestResults) -> Result<()> {
     if options.only.is_empty() {
         without_a_cluster(workspace, options, results)?;
+    }
+    if options.no_cluster {
+        return Ok(());
     }
     on_a_cluster(workspace, options, results)
 }
