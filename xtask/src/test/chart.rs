@@ -25,9 +25,9 @@ const REJECTED: [(&str, &str); 15] = [
     ("revertOnUninstall.timeout=\"10\"", "/revertOnUninstall/timeout"),
     ("webhook.port=8080", "webhook.port and admin.port are both 8080"),
     ("webhook={\"port\":10250,\"hostNetwork\":true}", "webhook.port is 10250"),
-    ("tolerations=[{\"kye\":\"dedicated\"}]", "/tolerations/0"),
+    ("tolerations=[{\"keys\":\"dedicated\"}]", "/tolerations/0"),
     ("affinity={\"nodeAffinity\":{\"required\":[]}}", "/affinity/nodeAffinity"),
-    ("extraEnv=[{\"name\":\"A\",\"valeu\":\"b\"}]", "/extraEnv/0"),
+    ("extraEnv=[{\"name\":\"A\",\"values\":\"b\"}]", "/extraEnv/0"),
     ("global.imageRegistry=\"mirror.example/\"", "/global/imageRegistry"),
 ];
 
