@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cluster::{Cluster, ComponentSelector, MAX_NODES, Name, down, restart, start, status, stop, up};
+use crate::cluster::{
+    Cluster, ComponentSelector, MAX_NODES, Name, ProxyMode, down, restart, set_proxy_mode, start, status, stop, up,
+};
 use crate::install::{self, Options};
 use crate::interrupt;
 use crate::target::Target;
@@ -30,6 +32,10 @@ enum Command {
         /// The number of nodes, including the control plane [default: the present ones, or 1]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
         nodes: Option<u8>,
+
+        /// The mode of kube-proxy on all nodes [default: the present one, or iptables]
+        #[arg(long, value_enum, value_name = "MODE")]
+        proxy_mode: Option<ProxyMode>,
     },
 
     /// Build adieu and its image, and install or upgrade it in the cluster
@@ -87,7 +93,10 @@ enum Output {
 pub fn run(arguments: Arguments) -> Result<()> {
     let cluster = Cluster::new(arguments.name, Workspace::find()?);
     match arguments.command {
-        Command::Up { nodes } => up(&cluster, nodes),
+        Command::Up { nodes, proxy_mode } => {
+            up(&cluster, nodes)?;
+            proxy_mode.map_or(Ok(()), |mode| set_proxy_mode(&cluster, mode))
+        }
         Command::Install(options) => {
             interrupt::watch()?;
             install::install(&Target::ours(cluster)?, &options)

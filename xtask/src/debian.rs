@@ -64,6 +64,11 @@ pub fn ensure_promtool(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "promtool", "prometheus")
 }
 
+/// Installs the tool of kube-proxy's nftables mode.
+pub fn ensure_nftables(workspace: &Workspace) -> Result<()> {
+    ensure_program(workspace, "nft", "nftables")
+}
+
 /// Installs the packages for sample applications.
 pub fn ensure_applications(workspace: &Workspace) -> Result<()> {
     ensure(workspace, || lacking(&APPLICATIONS))

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::files;
 use super::layout::{API_PORT, Cluster, DNS_SERVICE, Node, POD_NETWORK};
 use super::pki::{Pair, Pki, serving_name};
+use super::proxy_mode::ProxyMode;
 use crate::debian;
 use crate::image;
 
@@ -30,7 +31,7 @@ pub fn write(cluster: &Cluster, node: &Node) -> Result<()> {
     write_kubeconfig(cluster, &kubeconfig(node, "kube-proxy"), &pki.pair("kube-proxy"))?;
     write_kubeconfig(cluster, &kubeconfig(node, "kubelet"), &pki.pair(&node.name()))?;
     files::write_json(&kubelet(node), &kubelet_content(node, &pki))?;
-    files::write_json(&kube_proxy(node), &kube_proxy_content(node))?;
+    write_kube_proxy(node, proxy_mode(cluster)?)?;
     files::write_json(&network_folder(node).join("10-adieu.conflist"), &network_content(node))?;
     files::write(&containerd(node), containerd_content(node)?)
 }
@@ -53,6 +54,21 @@ pub fn kubelet(node: &Node) -> PathBuf {
 /// kube-proxy's configuration.
 pub fn kube_proxy(node: &Node) -> PathBuf {
     node.folder().join("config/kube-proxy.yaml")
+}
+
+/// Writes kube-proxy's configuration.
+pub fn write_kube_proxy(node: &Node, mode: ProxyMode) -> Result<()> {
+    files::write_json(&kube_proxy(node), &kube_proxy_content(node, mode))
+}
+
+/// The mode of kube-proxy in the cluster, as the first node has it; the default until that is configured.
+pub fn proxy_mode(cluster: &Cluster) -> Result<ProxyMode> {
+    let file = kube_proxy(&cluster.first_node());
+    if !file.exists() {
+        return Ok(ProxyMode::default());
+    }
+    let content: Value = files::read_json(&file)?;
+    ProxyMode::named(content["mode"].as_str().unwrap_or_default())
 }
 
 /// containerd's configuration.
@@ -138,11 +154,11 @@ fn kubelet_content(node: &Node, pki: &Pki) -> Value {
 
 /// `minSyncPeriod` and similar fields keep their defaults: they determine how long
 /// a terminating pod still gets requests.
-fn kube_proxy_content(node: &Node) -> Value {
+fn kube_proxy_content(node: &Node, mode: ProxyMode) -> Value {
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
-        "mode": "iptables",
+        "mode": mode.name(),
         "clusterCIDR": POD_NETWORK,
         "hostnameOverride": node.name(),
         "clientConnection": {"kubeconfig": kubeconfig(node, "kube-proxy")},

@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 
 use super::layout::{Cluster, Node};
+use super::proxy_mode::ProxyMode;
 use super::ready::{self, Prober};
 use super::spec::{Request, Spec};
 use super::state::State;
-use super::{cluster_state, files, lock, status, supervisor};
+use super::{cluster_state, configs, files, lock, status, supervisor};
+use crate::debian;
 use crate::progress::{Step, print_line};
 
 /// The time until a stopping component is killed: more than an API server needs for requests in progress.
@@ -69,6 +71,24 @@ pub fn restart(cluster: &Cluster, selector: &ComponentSelector) -> Result<()> {
     let node = find(cluster, selector)?;
     end(&node, &selector.component)?;
     begin(cluster, &node, &selector.component)
+}
+
+/// Sets the mode of kube-proxy on every node, and restarts it there; when it starts, it removes the rules of the other
+/// mode.
+pub fn set_proxy_mode(cluster: &Cluster, mode: ProxyMode) -> Result<()> {
+    if configs::proxy_mode(cluster)? == mode {
+        return Ok(());
+    }
+    if mode == ProxyMode::Nftables {
+        debian::ensure_nftables(cluster.workspace())?;
+    }
+    // The first node last, because that is the cluster's mode.
+    for node in cluster.nodes().into_iter().rev() {
+        configs::write_kube_proxy(&node, mode)?;
+        let selector = ComponentSelector { component: "kube-proxy".to_owned(), node: Some(node.name()) };
+        restart(cluster, &selector)?;
+    }
+    Ok(())
 }
 
 /// The node of the component.
