@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -75,14 +76,35 @@ pub fn run(step: &Step, command: &mut Command, log: &Path) -> Result<()> {
 
 /// The same, with any exit status.
 pub fn run_to_end(step: &Step, command: &mut Command, log: &Path) -> Result<ExitStatus> {
+    run_logged(step, command, log, None)
+}
+
+/// The same, with only standard error in `log`. Returns the exit status and standard output.
+pub fn run_for_output(step: &Step, command: &mut Command, log: &Path) -> Result<(ExitStatus, String)> {
+    let mut file = tempfile::tempfile().context("cannot create a temporary file")?;
+    let stdout = file.try_clone().context("cannot share a temporary file")?;
+    let status = run_logged(step, command, log, Some(stdout))?;
+    let mut output = String::new();
+    file.rewind()
+        .and_then(|()| file.read_to_string(&mut output))
+        .with_context(|| format!("cannot read the output of {}", name(command)))?;
+    Ok((status, output))
+}
+
+/// Runs `command` to its end, with standard output in a file, or in the log as well.
+fn run_logged(step: &Step, command: &mut Command, log: &Path, stdout: Option<File>) -> Result<ExitStatus> {
     let program = name(command);
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let stdout = match stdout {
+        Some(file) => file,
+        None => output.try_clone().context("cannot share a log")?,
+    };
     let mut child = command
         .stdin(Stdio::null())
-        .stdout(output.try_clone().context("cannot share a log")?)
+        .stdout(stdout)
         .stderr(output)
         .process_group(0)
         .spawn()

@@ -30,6 +30,9 @@ const PROGRAMS: [(&str, &str); 7] = [
 const APPLICATIONS: [(&str, &str); 3] =
     [("redis-server", "redis-server"), ("mvn", "maven"), ("jlink", "default-jdk-headless")];
 
+/// The same for proxies in front of applications.
+const PROXIES: [(&str, &str); 3] = [("haproxy", "haproxy"), ("nginx", "nginx"), ("pip3", "python3-pip")];
+
 /// Folders of the network plugins: Debian's, and the usual one.
 const PLUGINS: [&str; 4] = ["host-local", "loopback", "portmap", "ptp"];
 const PLUGIN_FOLDERS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
@@ -72,6 +75,11 @@ pub fn ensure_nftables(workspace: &Workspace) -> Result<()> {
 /// Installs the packages for sample applications.
 pub fn ensure_applications(workspace: &Workspace) -> Result<()> {
     ensure(workspace, || lacking(&APPLICATIONS))
+}
+
+/// Installs the packages for proxies.
+pub fn ensure_proxies(workspace: &Workspace) -> Result<()> {
+    ensure(workspace, || lacking(&PROXIES))
 }
 
 /// Installs a C cross compiler with its linker.

@@ -140,8 +140,12 @@ impl Build {
 
 /// The image of a sample application, tests/apps/NAME.
 pub fn app(workspace: &Workspace, name: &'static str) -> Result<Image> {
-    let dockerfile = workspace.root().join("tests/apps/Dockerfile");
-    staged(workspace, name, &toolchain::build_app(workspace, name)?, "app", &dockerfile)
+    program(workspace, name, &toolchain::build_app(workspace, name)?)
+}
+
+/// The image of one static program.
+pub fn program(workspace: &Workspace, name: &str, program: &Path) -> Result<Image> {
+    staged(workspace, name, program, "app", &workspace.root().join("tests/apps/Dockerfile"))
 }
 
 /// The image of a sample application that is built by a script, tests/apps/NAME/build.sh. Packages of the

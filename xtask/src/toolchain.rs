@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::command;
@@ -50,6 +50,40 @@ pub fn build_vegeta(workspace: &Workspace) -> Result<PathBuf> {
 pub fn build_kwok(workspace: &Workspace) -> Result<PathBuf> {
     Module { name: "kwok", package: "sigs.k8s.io/kwok/cmd/kwok".to_owned(), ..Module::default() }
         .build(workspace)
+}
+
+/// A released controller of Ingresses and Gateways that is also their proxy.
+pub fn build_traefik(workspace: &Workspace) -> Result<PathBuf> {
+    const PACKAGE: &str = "github.com/traefik/traefik/v3";
+    let version = required_version(workspace, "traefik", PACKAGE)?;
+    let module = Module {
+        name: "traefik",
+        package: format!("{PACKAGE}/cmd/traefik"),
+        variables: vec![format!("{PACKAGE}/pkg/version.Version={version}")],
+        first_time: "some 6 minutes the first time",
+        ..Module::default()
+    };
+    module.build(workspace)
+}
+
+/// A released controller of Ingresses that configures Envoy.
+pub fn build_contour(workspace: &Workspace) -> Result<PathBuf> {
+    let module = Module {
+        name: "contour",
+        package: "github.com/projectcontour/contour/cmd/contour".to_owned(),
+        first_time: "some 2 minutes the first time",
+        ..Module::default()
+    };
+    module.build(workspace)
+}
+
+/// The folder of a Go module that the program tests/cluster/NAME is built from, once it is built.
+pub fn module_folder(workspace: &Workspace, name: &str, module: &str) -> Result<PathBuf> {
+    let mut go = Command::new("go");
+    go.current_dir(workspace.modules().join(name)).args(["list", "-m", "-f", "{{.Dir}}", module]);
+    let folder = PathBuf::from(command::output(&mut go)?.trim());
+    ensure!(folder.is_dir(), "the Go module {module} is not downloaded");
+    Ok(folder)
 }
 
 /// The version of Kubernetes in go.mod.

@@ -26,6 +26,7 @@ pub mod supervisor;
 mod up;
 
 pub use cluster_state::running_nodes;
+pub use configs::proxy_mode;
 pub use containerd::import_image;
 pub use control::{ComponentSelector, restart, set_proxy_mode, start, stop};
 pub use down::down;
