@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cluster::{
-    Cluster, ComponentSelector, MAX_NODES, Name, ProxyMode, down, restart, set_proxy_mode, start, status, stop, up,
+    Cluster, ComponentSelector, MAX_NODES, Name, ProxyMode, down, restart, set_proxy_mode, start, status,
+    stop, up,
 };
 use crate::install::{self, Options};
 use crate::interrupt;

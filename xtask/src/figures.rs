@@ -91,7 +91,7 @@ mod tests {
         let has =
             |docs: &str, name: &str| markdown::replaced(docs, &format!("figures: {name}"), "").is_some();
         let benchmarks = include_str!("../../docs/benchmarks.md");
-        for name in ["admission", "scale", "scale-policy", "plan", "instructions"] {
+        for name in ["admission", "scale", "scale-policy", "plan", "instructions", "drain"] {
             assert!(has(benchmarks, name), "{name}");
         }
         let operations = include_str!("../../docs/operations.md");

@@ -1,6 +1,7 @@
 //! Reproducible benchmarks of adieu's cost.
 
 mod admission;
+pub mod drain;
 mod instructions;
 mod plan;
 pub mod scale;
@@ -28,6 +29,11 @@ enum Command {
     /// adieu exceeds a limit
     Admission(admission::Options),
 
+    /// The drain behind kube-proxy, Traefik, Envoy, HAProxy and nginx: the one that a calibration finds, the shortest
+    /// one, and the one that adieu chooses, with the requests that rollouts lose; fails if adieu misses a limit. Takes
+    /// hours
+    Drain(drain::Options),
+
     /// Time of a decision alone: no API server, no JSON
     Plan,
 
@@ -45,6 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let docs = arguments.docs.then_some(BENCHMARKS);
     match &arguments.command {
         Command::Admission(options) => admission::run(options, docs),
+        Command::Drain(options) => drain::run(options, docs),
         Command::Plan => plan::run(docs),
         Command::Scale(options) => scale::run(options, docs),
         Command::Instructions => instructions::run(docs),

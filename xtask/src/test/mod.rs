@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
-use crate::bench::scale;
+use crate::bench::{drain, scale};
 use crate::cluster::{self, Name};
 use crate::figures::BENCHMARKS;
 use crate::progress::Step;
@@ -50,7 +50,7 @@ pub struct Options {
     long: bool,
 
     /// Write the figures of the end-to-end tests to docs/operations.md and docs/scenarios.md, and with --long those of
-    /// thousands of workloads to docs/benchmarks.md
+    /// thousands of workloads and of drains to docs/benchmarks.md
     #[arg(long)]
     docs: bool,
 
@@ -216,6 +216,16 @@ fn on_a_cluster(workspace: &Workspace, options: &Options, results: &mut TestResu
             };
             let docs = (options.docs && options.long && results.failed == 0).then_some(BENCHMARKS);
             results.check("thousands of pods", scale::prove(workspace, &scale, docs))?;
+            if options.long {
+                let drain = drain::Options {
+                    name: options.name.beside("drain"),
+                    ways: Vec::new(),
+                    rollouts: drain::ROLLOUTS,
+                    terminations: drain::TERMINATIONS,
+                    report: None,
+                };
+                results.check("drains behind data planes", drain::prove_all(workspace, &drain, docs))?;
+            }
         }
     }
     outcome
@@ -271,6 +281,7 @@ fn end_to_end(
         return Ok(());
     }
     results.check("a rolling restart loses no request", demo::prove(target))?;
+    results.check("a calibrated drain loses no request", drain::prove(target))?;
     let deployments = if options.long { 300 } else { 20 };
     let upgrade = upgrade::check(target, deployments).and_then(|found| {
         notes.figure(
