@@ -59,8 +59,10 @@ impl<'a> Kubectl<'a> {
     /// a client-side apply.
     pub fn create_crds(&self, path: &Path) -> Result<()> {
         let path = path.to_string_lossy();
-        self.run(&["apply", "--server-side", "-f", &path])?;
-        self.run(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &path])
+        let applied = self.output(&["apply", "--server-side", "--output=name", "-f", &path])?;
+        let is_crd = |name: &&str| name.starts_with("customresourcedefinition");
+        let crds: Vec<_> = applied.lines().filter(is_crd).collect();
+        self.run(&[&["wait", "--for=condition=Established", "--timeout=60s"][..], &crds[..]].concat())
     }
 
     /// Deletes the objects in a file or folder, if they exist.

@@ -73,8 +73,8 @@ impl WayReport {
             let Phase { auto, rollouts, lossless, requests: Requests { sent, lost, .. } } = phase;
             if *lost > 0 {
                 missed.push(format!(
-                    "{way}: {lost} of {sent} requests were lost {when} the calibration, with a drain of {auto} s, \
-                     in {} of {rollouts} rollouts",
+                    "{way}: {lost} of {sent} requests were lost {when} the calibration, with a drain of \
+                     {auto} s, in {} of {rollouts} rollouts",
                     rollouts - lossless
                 ));
             }

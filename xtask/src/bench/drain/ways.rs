@@ -140,7 +140,11 @@ mod tests {
                 "ClusterIP",
                 "--gateway-class traefik --url GatewayClass/traefik=http://n:1/ --gateway-port 8000",
             ),
-            ("nginx-10s", "ClusterIP", "--ingress-class slow-nginx --url IngressClass/slow-nginx=http://n:1/"),
+            (
+                "nginx-10s",
+                "ClusterIP",
+                "--ingress-class slow-nginx --url IngressClass/slow-nginx=http://n:1/",
+            ),
         ] {
             let plane = named(name).unwrap().plane;
             let arguments = plane.calibrated("http://n:1/");
