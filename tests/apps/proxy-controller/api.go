@@ -120,7 +120,8 @@ func listed[T any](a *api, path string) (list[T], error) {
 		return found, err
 	}
 	defer response.Body.Close()
-	return found, json.NewDecoder(response.Body).Decode(&found)
+	err = json.NewDecoder(response.Body).Decode(&found)
+	return found, err
 }
 
 // watch signals every change of the objects at path, also those before it began.
