@@ -21,6 +21,7 @@ use crate::{
     kube_version::KubeVersion,
     manifests::ClusterObjects,
     plan::NamespaceContext,
+    runtime::api_errors::describe,
 };
 
 /// The namespace that adieu ignores.
@@ -82,6 +83,7 @@ impl ClusterContext {
         if self.policies.select_by_labels() {
             self.policies.record(NAMESPACES, failed, warnings);
         } else if let Some(error) = failed {
+            let error = describe(&error);
             warnings.push(format!("the namespace cannot be read, and may lack the label for pods: {error}"));
         }
     }
@@ -100,6 +102,7 @@ impl ClusterContext {
             services.entry(of).or_default().push(Arc::new(slim));
         };
         if let Err(error) = for_each(client, &path, Selectors::default(), add).await {
+            let error = describe(&error);
             warnings.push(format!("Services cannot be listed, so readiness probes may differ: {error}"));
         }
     }

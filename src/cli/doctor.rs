@@ -4,7 +4,6 @@ mod nodes;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration},
     apps::v1::Deployment,
@@ -18,7 +17,13 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::block_on::block_on;
-use crate::{api::annotations, runtime::client::client};
+use crate::{
+    api::annotations,
+    runtime::{
+        api_errors::describe,
+        client::{client, is_unreachable},
+    },
+};
 
 /// The text of `--help`.
 pub(super) const HELP: &str = "\
@@ -39,9 +44,10 @@ const WEBHOOKS: &str = ".adieu.dev";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The namespace of the Deployment: any except kube-system and adieu's own, which the webhook ignores.
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
-    namespace: String,
+    /// The namespace of the Deployment: any except kube-system and adieu's own, which the webhook ignores. Default: that
+    /// of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
 
     /// The image of the Deployment, for clusters that admit only certain images. It is never pulled.
     #[arg(long, value_name = "IMAGE", default_value = "registry.k8s.io/pause:3.10")]
@@ -58,7 +64,9 @@ pub(super) struct Arguments {
 enum Problem {
     /// No answer, or an error that isn't about adieu.
     #[error(
-        "the API server cannot be reached: {0}\n  Set KUBECONFIG, or check its certificates and your permissions."
+        "{}\n  Check the kubeconfig (--kubeconfig, KUBECONFIG) and its context (--context), its certificates and your \
+         permissions.",
+        not_reached(.0)
     )]
     Unreachable(#[source] kube::Error),
     /// The CRDs are missing.
@@ -118,6 +126,18 @@ enum Problem {
     ShortShutdown { grace_period: i64, nodes: String },
 }
 
+/// Names the API server, and why it can't be reached.
+fn not_reached(error: &kube::Error) -> String {
+    let reason = describe(error);
+    if is_unreachable(error) { reason } else { format!("the API server cannot be reached: {reason}") }
+}
+
+impl Arguments {
+    fn namespace<'a>(&'a self, client: &'a Client) -> &'a str {
+        self.namespace.as_deref().unwrap_or_else(|| client.default_namespace())
+    }
+}
+
 impl Problem {
     /// Whether admission works nevertheless.
     fn is_warning(&self) -> bool {
@@ -158,7 +178,7 @@ impl Problem {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     block_on(async {
-        let client = client().await.context("cannot find the API server")?;
+        let client = client().await.map_err(Problem::Unreachable)?;
         let checks = run_checks(&client, arguments).await;
         for check in &checks {
             match check {
@@ -198,7 +218,8 @@ async fn run_checks(client: &Client, arguments: &Arguments) -> Vec<Check> {
         Err(_) => None,
     };
     let success = |injected: InjectionSummary| {
-        format!("an opted-in Deployment in {} is injected: {}", arguments.namespace, injected.text)
+        let namespace = arguments.namespace(client);
+        format!("an opted-in Deployment in {namespace} is injected: {}", injected.text)
     };
     [version, policies, injected.map(success)].into_iter().chain(short.map(Err)).collect()
 }
@@ -249,7 +270,7 @@ async fn admission_in_time(client: &Client, arguments: &Arguments) -> Result<Inj
 /// Checks whether an opted-in Deployment is injected. If not, an invalid annotation shows whether adieu is called,
 /// whatever the policies are.
 async fn admission(client: &Client, arguments: &Arguments) -> Result<InjectionSummary, Problem> {
-    let namespace = &arguments.namespace;
+    let namespace = arguments.namespace(client);
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let create = async |key: &str, value: &str| {
@@ -266,7 +287,7 @@ async fn admission(client: &Client, arguments: &Arguments) -> Result<InjectionSu
     match create(annotations::DRAIN_SECONDS, "malformed").await {
         Err(kube::Error::Api(status)) if status.message.contains(annotations::DRAIN_SECONDS) => {
             // The webhook may have become available in between.
-            opted_in().await?.ok_or_else(|| Problem::NotInjected(namespace.clone()))
+            opted_in().await?.ok_or_else(|| Problem::NotInjected(namespace.to_owned()))
         }
         _ => Err(why_not_called(client, namespace).await),
     }

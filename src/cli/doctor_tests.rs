@@ -124,7 +124,7 @@ impl Cluster {
                 Ok::<_, Infallible>(answer.unwrap())
             }
         });
-        let arguments = Arguments { namespace: "shop".into(), image: "pause".into(), wait: 0 };
+        let arguments = Arguments { namespace: Some("shop".into()), image: "pause".into(), wait: 0 };
         run_checks(&Client::new(service, "default"), &arguments).await
     }
 }

@@ -3,7 +3,7 @@
 mod input;
 mod output;
 
-use std::{io::Write as _, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -76,7 +76,7 @@ impl Arguments {
             Some(path) => {
                 output::to_file(path, &text).with_context(|| format!("cannot write {}", path.display()))
             }
-            None => std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output"),
+            None => super::print::output(&text),
         }
     }
 

@@ -8,6 +8,7 @@ mod canary;
 mod changed_values;
 mod cluster_context;
 mod confirm;
+mod connection;
 mod controller;
 mod crd;
 mod diff;
@@ -36,6 +37,9 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "adieu", version, about, propagate_version = true)]
 pub struct Arguments {
+    #[command(flatten)]
+    connection: connection::Arguments,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -87,6 +91,7 @@ enum Command {
 /// Runs the command of the arguments.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
+    arguments.connection.apply();
     let outcome = match arguments.command {
         Command::Audit(arguments) => return audit::run(&arguments),
         Command::Calibrate(arguments) => return calibrate::run(&arguments),

@@ -14,6 +14,7 @@ use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy},
     index::list::{Selectors, for_each},
     plan::{self, NamespaceContext},
+    runtime::api_errors::describe,
 };
 
 /// The kind of the objects by whose labels cluster policies select.
@@ -85,7 +86,8 @@ impl Policies {
                 self.are_incomplete = true;
                 warnings.push(format!(
                     "{kind} cannot be listed, so workloads that only a policy opts in, and that are not injected yet, \
-                     count as not opted in: {error}"
+                     count as not opted in: {}",
+                    describe(&error)
                 ));
             }
         }

@@ -1,11 +1,10 @@
 //! `adieu profiles`: the built-in drain profiles.
 
-use std::io::Write as _;
-
 use adieu_exposures::{BUILT_IN, BuiltInProfile};
-use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde::Serialize;
+
+use super::print;
 
 /// The text of `--help`.
 pub(super) const HELP: &str = "\
@@ -51,7 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Format::Table => table(),
         Format::Json => json()?,
     };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    print::output(&text)
 }
 
 fn table() -> String {

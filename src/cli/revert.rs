@@ -15,7 +15,7 @@ mod target;
 use std::process::ExitCode;
 
 pub(super) use self::arguments::{Arguments, HELP};
-use super::manifests;
+use super::{manifests, print};
 use crate::plan;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match revert_manifests(&arguments.manifests) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            super::print::error(&error);
+            print::error(&error);
             ExitCode::FAILURE
         }
     }

@@ -13,10 +13,13 @@ use super::{
     live_object::{LiveObject, MEMORY_LIMIT},
     manifests::warn,
 };
-use crate::index::{
-    exposures::served,
-    list::{Selectors, for_each},
-    memory_estimate::parsed_size,
+use crate::{
+    index::{
+        exposures::served,
+        list::{Selectors, for_each},
+        memory_estimate::parsed_size,
+    },
+    runtime::api_errors::describe,
 };
 
 /// The objects of all [`KINDS`], as far as they can be read.
@@ -39,7 +42,7 @@ impl TrafficObjects {
         let discovery = match Discovery::new(client.clone()).filter(&groups).run().await {
             Ok(discovery) => discovery,
             Err(error) => {
-                found.unreadable.push(format!("all kinds ({error})"));
+                found.unreadable.push(format!("all kinds ({})", describe(&error)));
                 return found;
             }
         };
@@ -73,7 +76,7 @@ impl TrafficObjects {
         if is_denied(&listed) {
             self.denied.push(name);
         } else if let Err(error) = listed {
-            self.unreadable.push(format!("{name} ({error})"));
+            self.unreadable.push(format!("{name} ({})", describe(&error)));
         }
     }
 

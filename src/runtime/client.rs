@@ -3,6 +3,7 @@
 
 use std::{
     pin::pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,13 +16,16 @@ use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use kube::{
     Client, Config, Error,
     client::{Body, ClientBuilder},
+    config::{KubeConfigOptions, Kubeconfig},
 };
 use tokio::time::timeout;
 use tower::{Service, layer::layer_fn};
 use tower_http::timeout::TimeoutBody;
 
 use super::{
+    api_errors::{Addressed, Unanswered},
     api_requests::{ApiRequests, Counted, verb},
+    connection::Connection,
     metrics::Verb,
 };
 
@@ -41,22 +45,27 @@ pub const WATCH_SILENCE: Duration = Duration::from_secs(70);
 /// The additional time after which the connection of a silent watch is closed, for watches that don't restart themselves.
 const SILENCE_MARGIN: Duration = Duration::from_secs(5);
 
-/// A client for the cluster of `KUBECONFIG` or of the pod's service account.
+/// A client for the cluster that the command line names, or else of `KUBECONFIG` or of the pod's service account.
 ///
 /// # Errors
-/// If there is neither, or the configuration is invalid.
+/// If there is none, or the configuration is invalid.
 pub async fn client() -> Result<Client, Error> {
     counted_client(ApiRequests::default()).await
 }
 
-/// The same, with the address of the API server.
+/// The same, with the name of the cluster for people: its address, and the context of the kubeconfig.
 ///
 /// # Errors
 /// As [`client`].
-pub async fn client_with_address() -> Result<(Client, String), Error> {
-    let config = Config::infer().await.map_err(Error::InferConfig)?;
-    let address = config.cluster_url.to_string();
-    Ok((with_limits(config, ApiRequests::default())?, address))
+pub async fn client_with_cluster_name() -> Result<(Client, String), Error> {
+    let connection = Connection::of_process();
+    let config = config(&connection).await?;
+    let address = address(&config);
+    let name = match context(&connection) {
+        Some(context) => format!("the cluster {address} (context {context})"),
+        None => format!("the cluster {address}"),
+    };
+    Ok((with_limits(config, ApiRequests::default(), limit(&connection))?, name))
 }
 
 /// The same client, which counts its requests.
@@ -64,15 +73,63 @@ pub async fn client_with_address() -> Result<(Client, String), Error> {
 /// # Errors
 /// As [`client`].
 pub async fn counted_client(requests: ApiRequests) -> Result<Client, Error> {
-    with_limits(Config::infer().await.map_err(Error::InferConfig)?, requests)
+    let connection = Connection::of_process();
+    with_limits(config(&connection).await?, requests, limit(&connection))
 }
 
-fn with_limits(mut config: Config, requests: ApiRequests) -> Result<Client, Error> {
+/// The configuration for a connection.
+async fn config(connection: &Connection) -> Result<Config, Error> {
+    let options = KubeConfigOptions {
+        context: connection.context.clone(),
+        cluster: connection.cluster.clone(),
+        user: connection.user.clone(),
+    };
+    let mut config = match &connection.kubeconfig {
+        Some(file) => Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &options).await?,
+        None if connection.needs_kubeconfig() => Config::from_kubeconfig(&options).await?,
+        None => Config::infer().await.map_err(Error::InferConfig)?,
+    };
+    if connection.impersonated_user.is_some() {
+        let user = &mut config.auth_info;
+        user.impersonate.clone_from(&connection.impersonated_user);
+        user.impersonate_uid.clone_from(&connection.impersonated_uid);
+        user.impersonate_groups = Some(connection.impersonated_groups.clone());
+        user.impersonate_user_extra = None;
+    }
+    if let Some(limit) = connection.request_timeout {
+        config.connect_timeout = Some(config.connect_timeout.map_or(limit, |own| own.min(limit)));
+    }
+    Ok(config)
+}
+
+/// The context that a connection uses; `None` without a kubeconfig.
+fn context(connection: &Connection) -> Option<String> {
+    let kubeconfig = match &connection.kubeconfig {
+        Some(file) => Kubeconfig::read_from(file),
+        None => Kubeconfig::read(),
+    };
+    let current = kubeconfig.ok()?.current_context;
+    connection.context.clone().or(current)
+}
+
+fn address(config: &Config) -> String {
+    config.cluster_url.to_string().trim_end_matches('/').to_owned()
+}
+
+fn limit(connection: &Connection) -> Duration {
+    connection.request_timeout.unwrap_or(LIMIT)
+}
+
+fn with_limits(mut config: Config, requests: ApiRequests, limit: Duration) -> Result<Client, Error> {
     config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
     // Callers retry themselves, without blocking others. A webhook may deny with 429.
     config.default_retry = false;
+    let address: Arc<str> = address(&config).into();
+    let limited = layer_fn(move |inner| Limited { inner, limit });
+    let addressed = layer_fn(move |inner| Addressed { inner, address: address.clone() });
     let counted = layer_fn(move |inner| Counted { inner, requests: requests.clone() });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer_fn(Limited)).with_layer(&counted).build())
+    let builder = ClientBuilder::try_from(config)?.with_layer(&limited).with_layer(&addressed);
+    Ok(builder.with_layer(&counted).build())
 }
 
 /// Sends a request, and reads the answer without keeping it: the object in it may have `managedFields` of any size.
@@ -99,13 +156,12 @@ pub(crate) fn is_unreachable(error: &Error) -> bool {
     !matches!(error, Error::Api(_) | Error::SerdeError(_))
 }
 
-/// Times out requests after [`LIMIT`]; for a watch, [`WATCH_START`] and [`WATCH_SILENCE`] apply.
-pub(crate) struct Limited<S>(pub(crate) S);
-
-/// The API server didn't answer in time. The request may have taken effect.
-#[derive(Debug, thiserror::Error)]
-#[error("the API server did not answer within {} s", .0.as_secs())]
-struct Unanswered(Duration);
+/// Times out requests after `limit`; for a watch, [`WATCH_START`] and [`WATCH_SILENCE`] apply.
+pub(crate) struct Limited<S> {
+    pub(crate) inner: S,
+    /// Usually [`LIMIT`].
+    pub(crate) limit: Duration,
+}
 
 impl<S, B> Service<Request<Body>> for Limited<S>
 where
@@ -117,14 +173,14 @@ where
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(context).map_err(Into::into)
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let watches = verb(&request) == Verb::Watch;
         let (limit, silence) =
-            if watches { (WATCH_START, WATCH_SILENCE + SILENCE_MARGIN) } else { (LIMIT, LIMIT) };
-        let answer = timeout(limit, self.0.call(request));
+            if watches { (WATCH_START, WATCH_SILENCE + SILENCE_MARGIN) } else { (self.limit, self.limit) };
+        let answer = timeout(limit, self.inner.call(request));
         let limited = async move {
             let answer = answer.await.map_err(|_| Unanswered(limit))?.map_err(Into::into)?;
             Ok(answer.map(|body| TimeoutBody::new(silence, body).boxed_unsync()))
@@ -139,10 +195,7 @@ mod tests {
         convert::Infallible,
         future::{IntoFuture as _, pending},
         pin::pin,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
+        sync::atomic::{AtomicUsize, Ordering},
     };
 
     use axum::{Router, body::Body as Answer, http::StatusCode};
@@ -174,7 +227,7 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(axum::serve(listener, server).into_future());
         let counts = ApiRequests::default();
-        let client = with_limits(Config::new(address.parse().unwrap()), counts.clone()).unwrap();
+        let client = with_limits(Config::new(address.parse().unwrap()), counts.clone(), LIMIT).unwrap();
         let pods: Api<Pod> = Api::namespaced(client, "shop");
         let denied = timeout(Duration::from_secs(10), pods.get("web")).await.expect("an answer");
         assert!(matches!(denied, Err(Error::Api(status)) if status.message.contains("denied")));
@@ -192,7 +245,7 @@ mod tests {
             let begun = stream::iter([Ok::<_, Infallible>("{")]).chain(stream::pending());
             Ok::<_, Infallible>(Response::new(Answer::from_stream(begun)))
         });
-        Api::namespaced(Client::new(Limited(service), "default"), "shop")
+        Api::namespaced(Client::new(Limited { inner: service, limit: LIMIT }, "default"), "shop")
     }
 
     #[tokio::test(start_paused = true)]

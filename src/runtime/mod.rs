@@ -1,10 +1,12 @@
 //! The process: API client, leader election, certificates, servers, metrics, logs and shutdown; one module per concern.
 
 pub mod admin;
+pub mod api_errors;
 mod api_requests;
 pub mod ca_bundle;
 pub mod certificates;
 pub mod client;
+pub mod connection;
 mod connection_limits;
 pub mod leader_election;
 mod listen;

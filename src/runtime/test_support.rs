@@ -17,7 +17,7 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tower::service_fn;
 
-use super::client::Limited;
+use super::client::{LIMIT, Limited};
 
 /// A client of an API server whose first GET fails, and whose lists then have these items.
 pub(crate) fn flaky(items: Value) -> Client {
@@ -60,7 +60,7 @@ pub(crate) fn client_of_bodies(
             Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
         }
     });
-    Client::new(Limited(service), "default")
+    Client::new(Limited { inner: service, limit: LIMIT }, "default")
 }
 
 fn silence() -> impl Stream<Item = Result<Bytes, Infallible>> {

@@ -13,10 +13,12 @@ use serde_json::Value;
 
 use super::arguments::Arguments;
 use crate::{
-    cli::{manifests::warn, node_shutdown::by_kubeadm, policies::Policies, traffic_objects::TrafficObjects},
+    cli::{
+        connection::connect, manifests::warn, node_shutdown::by_kubeadm, policies::Policies,
+        traffic_objects::TrafficObjects,
+    },
     index::list::{Selectors, for_each},
     kube_version::KubeVersion,
-    runtime::client::client,
 };
 
 /// How many nodes are read: those of a cluster are usually alike.
@@ -38,7 +40,7 @@ const OTHERS: [(&str, &str, &str); 3] = [
 /// # Errors
 /// If no workloads can be listed.
 pub(super) async fn audit(arguments: &Arguments) -> anyhow::Result<Report> {
-    let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
+    let client = connect().await?;
     let namespace = (!arguments.all_namespaces)
         .then(|| arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned()));
     let mut cluster = Cluster { client, namespace, inventory: Inventory::new(""), unreadable: vec![] };

@@ -7,10 +7,9 @@ mod junit;
 mod output;
 mod sarif;
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use adieu_audit::{Finding, Inventory, Options, Severity, audit};
-use anyhow::Context as _;
 
 pub(super) use self::arguments::{Arguments, HELP};
 use self::{
@@ -34,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 fn audit_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.rules {
-        return write(&output::rules()).map(|()| ExitCode::SUCCESS);
+        return print::coloured_output(&output::rules()).map(|()| ExitCode::SUCCESS);
     }
     let audited = if arguments.filename.is_empty() {
         let report = block_on(cluster::audit(arguments))?;
@@ -49,7 +48,7 @@ fn audit_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Format::Sarif => sarif::text(&audited)?,
         Format::Junit => junit::text(&audited)?,
     };
-    write(&text)?;
+    print::coloured_output(&text)?;
     let fails = match (arguments.fail_on, audited.report.worst()) {
         (None, _) | (_, None) => false,
         (Some(FailOn::Warning), Some(_)) => true,
@@ -81,9 +80,4 @@ fn audit_manifests(arguments: &Arguments) -> anyhow::Result<Audited> {
         Some((file.to_owned(), line))
     };
     Ok(Audited { locations: report.findings.iter().map(location).collect(), report })
-}
-
-fn write(text: &str) -> anyhow::Result<()> {
-    // Without colours if it isn't a terminal.
-    anstream::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
 }

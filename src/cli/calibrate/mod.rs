@@ -6,7 +6,7 @@ mod runner;
 mod ways;
 
 use std::{
-    io::{IsTerminal as _, Write as _, stdin, stdout},
+    io::{IsTerminal as _, stdin},
     process::ExitCode,
     time::Duration,
 };
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match calibrate(arguments) {
         Ok(code) => code,
         Err(error) => {
-            print::to_stderr(format!("adieu: {error:#}"));
+            print::error(&error);
             ExitCode::from(if error.is::<runner::Interrupted>() { INTERRUPTED } else { COULD_NOT_RUN })
         }
     }
@@ -80,7 +80,7 @@ fn calibrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Output::Table => crate::report::calibration_table(&report),
         Output::Json => json(&report)?,
     };
-    stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    print::output(&text)?;
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

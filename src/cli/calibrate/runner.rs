@@ -25,9 +25,11 @@ use crate::{
         CANARIES, Canaries, Observer, Pacing, RequiredAccess, StreamStates, Target, Way, apply_profiles,
         check_access, kubernetes_version, proxy_versions,
     },
-    cli::{adieu_image::adieu_image, confirm::confirm, verify::PhaseIndicator},
+    cli::{
+        adieu_image::adieu_image, confirm::confirm, connection::connect_with_cluster_name, print::causes,
+        verify::PhaseIndicator,
+    },
     disruption::{self, Image, Job},
-    runtime::client::client_with_address,
 };
 
 /// The limit for everything before the first termination, and for ending the last one.
@@ -102,8 +104,7 @@ impl Runner<'_> {
     /// Checks everything that can be checked, and asks for confirmation.
     async fn prepare(&self) -> anyhow::Result<PreparedRun> {
         let arguments = self.arguments;
-        let connected = client_with_address().await;
-        let (client, address) = connected.context("cannot connect to the cluster: check KUBECONFIG")?;
+        let (client, cluster) = connect_with_cluster_name().await?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let required = RequiredAccess {
             needs_node: self.ways.iter().any(|(way, url)| *way == Way::NodePort && url.is_none()),
@@ -116,7 +117,7 @@ impl Runner<'_> {
         let kubernetes_version = kubernetes_version(&client).await?;
         if !arguments.yes {
             self.progress.pause();
-            let intention = self.intention(&address, &namespace, &image);
+            let intention = self.intention(&cluster, &namespace, &image);
             // Off this thread, so that Ctrl-C works meanwhile.
             tokio::task::spawn_blocking(move || confirm(&intention))
                 .await
@@ -147,7 +148,7 @@ impl Runner<'_> {
             String::new()
         };
         format!(
-            "measure {} in the cluster {cluster}, namespace {namespace}: create {CANARIES} pods of the image {} and \
+            "measure {} in {cluster}, namespace {namespace}: create {CANARIES} pods of the image {} and \
              objects of the kinds {}; send {} requests/s to them {load}, for {} min and {requests} requests at most; \
              delete {} of them one after the other, each replaced; remove everything at the end{applied}",
             names.join(", "),
@@ -259,7 +260,7 @@ impl Runner<'_> {
             match observer.terminate().await {
                 Ok(termination) => done.push(termination),
                 Err(error) if done.is_empty() => return Err(error.into()),
-                Err(error) => return Ok((done, Some(format!("{:#}", anyhow!(error))))),
+                Err(error) => return Ok((done, Some(causes(&error.into())))),
             }
         }
         Ok((done, None))
@@ -310,7 +311,7 @@ fn merge_errors(
     let Err(error) = last else { return outcome };
     match outcome {
         Ok(mut report) => {
-            let error = format!("{error:#}");
+            let error = causes(&error);
             report.incomplete = Some(match report.incomplete.take() {
                 Some(known) => format!("{known}; {error}"),
                 None => error,
@@ -319,7 +320,7 @@ fn merge_errors(
         }
         // `Interrupted` says that everything is removed.
         Err(first) if first.is::<Interrupted>() => Err(error),
-        Err(first) => bail!("{first:#}; {error:#}"),
+        Err(first) => bail!("{}; {}", causes(&first), causes(&error)),
     }
 }
 

@@ -21,7 +21,7 @@ fn intention(line: &[&str]) -> String {
         progress: PhaseIndicator::new(),
     };
     let image = Image { name: "adieu:1".to_owned(), pull_secret: None };
-    runner.intention("https://10.0.0.1:6443/", "shop", &image)
+    runner.intention("the cluster https://10.0.0.1:6443 (context prod)", "shop", &image)
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn the_question_names_what_is_created_and_its_bounds() {
     let bounds = ["--rate", "10", "--limit", "10m", "--window", "5m"];
     let question = intention(&[&both[..], &bounds].concat());
     for part in [
-        "measure ClusterIP, NodePort, GatewayClass/eg in the cluster https://10.0.0.1:6443/, namespace shop",
+        "measure ClusterIP, NodePort, GatewayClass/eg in the cluster https://10.0.0.1:6443 (context prod), namespace shop",
         "create 3 pods of the image adieu:1 and objects of the kinds Gateway, HTTPRoute, Job, Service",
         "send 60 requests/s to them from here, for 30 min and 108000 requests at most",
         "delete 5 of them one after the other",

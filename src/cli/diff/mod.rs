@@ -5,15 +5,14 @@ mod cluster;
 mod compared_workload;
 mod text;
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
 pub(super) use self::arguments::{Arguments, HELP};
 use self::{arguments::Format, compared_workload::ComparedWorkload};
-use super::{block_on::block_on, manifests::warn, print};
-use crate::runtime::client::client;
+use super::{block_on::block_on, connection::connect, manifests::warn, print};
 
 const FAILED: u8 = 2;
 
@@ -29,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 fn compare_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let compared = block_on(async {
-        let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
+        let client = connect().await?;
         cluster::compare(&client, arguments).await
     })?;
     let text = match arguments.output {
@@ -42,7 +41,7 @@ fn compare_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Format::Json => json(&compared)?,
     };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    print::output(&text)?;
     let changes = compared.iter().any(|workload| workload.diff.is_change());
     Ok(if changes { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -14,19 +14,20 @@ use crate::{
     api::{TerminationProfile, TerminationProfileStatus},
     cli::{
         cluster_context::ClusterContext,
+        connection::connect,
         live_object::{get, get_workload},
         manifests::warn,
+        print::causes,
         reference::Reference,
         traffic_objects::TrafficObjects,
     },
     plan::{Kind, pod_labels, selects},
-    runtime::client::client,
 };
 
 /// # Errors
 /// If the workload doesn't exist, or can't be read.
 pub(super) async fn explain(workload: &Reference, namespace: Option<&str>) -> anyhow::Result<Explained> {
-    let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
+    let client = connect().await?;
     explain_in(&client, workload, namespace.unwrap_or_else(|| client.default_namespace())).await
 }
 
@@ -80,7 +81,7 @@ async fn observed(
     match get::<Stored>(client, &path, &profile_name(kind, name), remedy).await {
         Ok(found) => found?.status,
         Err(error) => {
-            warn(&format!("the TerminationProfile cannot be read: {error}"));
+            warn(&format!("the TerminationProfile cannot be read: {}", causes(&error.into())));
             None
         }
     }

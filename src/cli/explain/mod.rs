@@ -7,7 +7,7 @@ mod svg;
 mod text;
 mod timeline;
 
-use std::{io::Write as _, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use kube::{ResourceExt as _, core::DynamicObject};
@@ -97,8 +97,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             others => bail!("a picture shows one workload, not {}: give KIND/NAME", others.len()),
         },
     };
-    // Without colours if it isn't a terminal.
-    anstream::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
+    print::coloured_output(&text)
 }
 
 /// Explains the given workload of manifests, or all.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{IsTerminal as _, Write as _, stderr, stdin, stdout},
+    io::{IsTerminal as _, stdin},
     process::ExitCode,
 };
 
@@ -18,8 +18,14 @@ use super::{
     target::{Action, Target},
 };
 use crate::{
-    cli::{confirm::confirm, manifests::warn, print},
-    runtime::{client::client_with_address, shutdown},
+    cli::{
+        confirm::confirm,
+        connection::connect_with_cluster_name,
+        manifests::warn,
+        print::{self, causes},
+    },
+    runtime::shutdown,
+    text::counted,
 };
 
 /// The exit code of a shell for a program that Ctrl-C ended.
@@ -28,6 +34,8 @@ const COULD_NOT_START: u8 = 2;
 /// How often the selection is checked at the end: while it runs, workloads may be created, and GitOps tools may opt some in
 /// again. Those that are after the last time are reported.
 const REPETITIONS: [bool; 2] = [false, true];
+/// The maximum number of namespaces in the question.
+const MAX_NAMED: usize = 5;
 
 pub(super) fn run(arguments: &ClusterArguments, json: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -54,8 +62,7 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
             "opting out all selected workloads needs confirmation, and standard input is not a terminal: use --yes"
         );
     }
-    let (client, address) =
-        client_with_address().await.context("cannot connect to the cluster: check KUBECONFIG")?;
+    let (client, cluster) = connect_with_cluster_name().await?;
     let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let selection = Selection {
         workload: arguments.workload.clone(),
@@ -80,7 +87,7 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
     if needs_confirmation
         && targets.iter().any(|target| !matches!(target.action, Action::Skip(_) | Action::Wait))
     {
-        let intention = intention(&targets, &address, arguments.max_concurrent.get());
+        let intention = intention(&targets, &cluster, arguments.max_concurrent.get());
         // On another thread, so that Ctrl-C works meanwhile.
         let answer = tokio::task::spawn_blocking(move || confirm(&intention));
         let Some(answer) = interrupted.run_until_cancelled(answer).await else {
@@ -129,7 +136,7 @@ impl Run<'_> {
             let again = match self.interrupted.run_until_cancelled(again).await.transpose() {
                 Ok(again) => again.unwrap_or_default(),
                 Err(error) => {
-                    warn(&format!("workloads that were opted in again are unknown: {error:#}"));
+                    warn(&format!("workloads that were opted in again are unknown: {}", causes(&error)));
                     break;
                 }
             };
@@ -159,13 +166,16 @@ fn intention(targets: &[Target], cluster: &str, max_concurrent: usize) -> String
     let out: Vec<_> =
         targets.iter().filter(|target| matches!(target.action, Action::Restore | Action::Annotate)).collect();
     let rolling = out.iter().filter(|target| target.action == Action::Restore).count();
-    let namespaces: BTreeSet<_> = out.iter().map(|target| &target.namespace).collect();
-    let plural = if namespaces.len() == 1 { "" } else { "s" };
+    let namespaces: BTreeSet<_> = out.iter().map(|target| target.namespace.as_str()).collect();
+    let mut named: Vec<_> = namespaces.iter().take(MAX_NAMED).copied().collect();
+    if namespaces.len() > MAX_NAMED {
+        named.push("…");
+    }
     format!(
-        "opt {} in {} namespace{plural} of {cluster} out of adieu, {rolling} of them with a rollout, {max_concurrent} \
-         at a time",
+        "opt {} out of adieu, {rolling} of them with a rollout, {max_concurrent} at a time, in {} ({}) of {cluster}",
         workloads(out.len()),
-        namespaces.len()
+        counted(namespaces.len(), "namespace"),
+        named.join(", ")
     )
 }
 
@@ -186,18 +196,18 @@ fn list(targets: &[Target], nothing_to_do: &str, json: bool) -> anyhow::Result<(
     } else {
         targets.iter().map(describe_plan).collect::<Vec<_>>().join("\n")
     };
-    writeln!(stdout(), "{text}").context("cannot write to standard output")
+    print::output(&(text + "\n"))
 }
 
 fn print_report(report: &Report, summary: &str, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let text = serde_json::to_string_pretty(report).context("cannot write JSON")?;
-        writeln!(stdout(), "{text}").context("cannot write to standard output")?;
+        print::output(&(text + "\n"))?;
     }
     if report.complete && !json {
-        writeln!(stdout(), "{summary}").context("cannot write to standard output")?;
+        print::output(&format!("{summary}\n"))?;
     } else if !report.complete {
-        let _ = writeln!(stderr(), "adieu: {summary}");
+        print::to_stderr(format!("adieu: {summary}"));
     }
     Ok(match report {
         Report { complete: true, .. } => ExitCode::SUCCESS,

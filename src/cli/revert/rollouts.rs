@@ -18,6 +18,7 @@ use crate::{
     cli::live_object::{ReadError, get_workload},
     controller::write,
     plan::Kind,
+    runtime::api_errors::describe,
     scheduler::progress::{
         BestCounts, RolloutProgress, RolloutState, has_not_started, is_condition_of_rollout,
         reason_pods_are_kept, replacement_time, rollout_state,
@@ -181,7 +182,8 @@ impl Run<'_> {
         let Ok(Some(object)) = self.read().await else { return true };
         has_injected_pods(self.client, &object).await.unwrap_or_else(|error| {
             report(&Step::Warns(&format!(
-                "its pods cannot be listed, so its rollout counts as one that reverts the injection: {error}"
+                "its pods cannot be listed, so its rollout counts as one that reverts the injection: {}",
+                describe(&error)
             )));
             true
         })
@@ -198,7 +200,8 @@ impl Run<'_> {
     async fn clean_up(&self, written: &DynamicObject, report: &impl Fn(&Step<'_>)) {
         if let Err(error) = pod_disruption_budgets::remove(self.client, written).await {
             report(&Step::Warns(&format!(
-                "adieu's PodDisruptionBudget for it, if there is one, is not deleted: {error}"
+                "adieu's PodDisruptionBudget for it, if there is one, is not deleted: {}",
+                describe(&error)
             )));
             // Without the right to delete it, no later run succeeds either.
             if !matches!(&error, kube::Error::Api(status) if status.code == 403) {

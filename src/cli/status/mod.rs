@@ -5,13 +5,9 @@ mod output;
 mod report;
 mod terminations;
 
-use std::io::Write as _;
-
-use anyhow::Context as _;
 use k8s_openapi::jiff::Timestamp;
 
-use super::{block_on::block_on, manifests::warn, reference::Reference};
-use crate::runtime::client::client;
+use super::{block_on::block_on, connection::connect, manifests::warn, print, reference::Reference};
 
 /// The text of `--help`.
 pub(super) const HELP: &str = "\
@@ -98,7 +94,7 @@ enum Format {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let report = block_on(async {
-        let client = client().await.context("cannot connect to the cluster of the kubeconfig")?;
+        let client = connect().await?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let selection = cluster::Selection {
             workloads: &arguments.workloads,
@@ -116,5 +112,5 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Format::Table => output::table(&report, Timestamp::now()),
         Format::Json => output::json(&report)?,
     };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    print::output(&text)
 }

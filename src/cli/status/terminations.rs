@@ -11,6 +11,7 @@ use crate::{
     index::list::{Selectors, for_each},
     keys::WorkloadKey,
     plan::Kind,
+    runtime::api_errors::describe,
 };
 
 /// The last termination of a workload's pods.
@@ -64,7 +65,7 @@ impl LastTerminations {
             Ok(()) => Some(Self(found)),
             Err(Error::Api(status)) if matches!(status.code, 403 | 404) => None,
             Err(error) => {
-                warnings.push(format!("TerminationProfiles cannot be listed: {error}"));
+                warnings.push(format!("TerminationProfiles cannot be listed: {}", describe(&error)));
                 None
             }
         }

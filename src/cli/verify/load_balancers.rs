@@ -7,6 +7,7 @@ use kube::{Api, Client, api::ListParams, core::DynamicObject};
 use crate::{
     cli::{manifests::warn, traffic_objects::TrafficObjects},
     plan::pod_labels,
+    runtime::api_errors::describe,
     verify::LoadBalancer,
 };
 
@@ -16,11 +17,12 @@ pub(super) async fn find(client: &Client, namespace: &str, workload: &DynamicObj
     let services = match services.list(&ListParams::default()).await {
         Ok(services) => services.items,
         Err(error) => {
+            let error = describe(&error);
             warn(&format!("load balancers are unknown: Services cannot be listed: {error}; use --lb-idle"));
             return vec![];
         }
     };
-    let found = TrafficObjects::read(client, namespace).await;
+    let found = TrafficObjects::read(client, Some(namespace)).await;
     found.report_skipped();
     let labels = pod_labels(workload);
     let timeouts = idle_timeouts_of(Pods { namespace, labels: &labels }, &services, &found.objects);

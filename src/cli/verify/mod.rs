@@ -13,7 +13,7 @@ mod tune;
 mod tune_options;
 
 use std::{
-    io::{IsTerminal as _, Write as _, stdin, stdout},
+    io::{IsTerminal as _, stdin},
     process::ExitCode,
 };
 
@@ -133,7 +133,7 @@ fn print<T: Serialize>(
         Output::Table => text(report)?,
         Output::Json => serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n",
     };
-    stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
+    print::output(&text)
 }
 
 /// A search as text, with its policy as YAML.

@@ -17,11 +17,10 @@ use super::{
     progress::PhaseIndicator,
 };
 use crate::{
-    cli::{adieu_image::adieu_image, confirm::confirm},
+    cli::{adieu_image::adieu_image, confirm::confirm, connection::connect_with_cluster_name, print::causes},
     disruption::{self, Disruption, Disruptor, Job, TargetWorkload},
     load::{self, Options, Probes},
     probe::{Target, hold, keep_alive},
-    runtime::client::client,
     verify::{
         ConnectionInput, ConnectionReport, Measurements, Recording, Requests, RunDescription, Sample,
         TuningLimits, VerificationReport,
@@ -88,7 +87,7 @@ impl Runner<'_> {
     /// Checks everything that can be checked, and asks for confirmation.
     pub(super) async fn prepare(&self) -> anyhow::Result<PreparedRun> {
         let arguments = self.arguments;
-        let client = client().await.context("cannot connect to the cluster: check KUBECONFIG")?;
+        let (client, cluster) = connect_with_cluster_name().await?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let reference = &arguments.workload;
         let (workload, object) =
@@ -113,6 +112,7 @@ impl Runner<'_> {
                 "{intention}; up to {disruptions} times, each time after rolling out a drain of 0 to {max_seconds} s"
             );
         }
+        let intention = format!("{intention}; in {cluster}");
         if arguments.disrupt != Disruption::None && !arguments.yes {
             self.progress.pause();
             // Off this thread, so that Ctrl-C works meanwhile.
@@ -343,13 +343,13 @@ fn merge_errors(outcome: Outcome, last: anyhow::Result<()>) -> Outcome {
         }
         // `Interrupted` says that everything is restored.
         Err(first) if first.is::<Interrupted>() => Err(error),
-        Err(first) => bail!("{first:#}; {error:#}"),
+        Err(first) => bail!("{}; {}", causes(&first), causes(&error)),
     }
 }
 
 /// Adds an error to the report, which stays valid for the requests so far.
 fn add_error(report: &mut VerificationReport, error: &anyhow::Error) {
-    let error = format!("{error:#}");
+    let error = causes(error);
     report.incomplete = match report.incomplete.take() {
         Some(known) if known.contains(&error) => Some(known),
         Some(known) => Some(format!("{known}; {error}")),

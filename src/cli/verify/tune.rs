@@ -12,6 +12,7 @@ use super::{
     runner::{Interrupted, REVERT_LIMIT, Runner},
 };
 use crate::{
+    cli::print::causes,
     disruption::{TargetWorkload, TemporaryDrain},
     plan::Kind,
     verify::{PodTimelines, Trial, Tuning, TuningLimits, TuningReport, VerificationReport},
@@ -40,7 +41,7 @@ impl Runner<'_> {
         };
         let errors: Vec<_> = [outcome, restored]
             .into_iter()
-            .filter_map(|outcome| outcome.err().map(|error| format!("{error:#}")))
+            .filter_map(|outcome| outcome.err().map(|error| causes(&error)))
             .collect();
         if tuning.is_empty() && !errors.is_empty() {
             bail!("{}", errors.join("; "));
