@@ -5,6 +5,7 @@
 mod audit;
 mod audit_of_cluster;
 mod calibrate;
+mod connection;
 mod controller;
 mod diff;
 mod drains;

@@ -13,7 +13,11 @@ use anyhow::{Context as _, bail};
 use kube::{ResourceExt as _, core::DynamicObject};
 
 use self::explained::Explained;
-use super::{block_on::block_on, manifests, print, reference::Reference};
+use super::{
+    block_on::block_on,
+    manifests, print,
+    reference::{Reference, Workloads},
+};
 use crate::kube_version::KubeVersion;
 
 /// The text of `--help`.
@@ -42,10 +46,10 @@ Examples:
   helm template shop ./chart | adieu explain -f - -o json";
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("workload", |arg| arg.required_unless_present("filename")))]
 pub(super) struct Arguments {
-    /// The workload, such as deployment/web, sts/db or ds/agent.
-    #[arg(value_name = "KIND/NAME", required_unless_present = "filename")]
-    workload: Option<Reference>,
+    #[command(flatten)]
+    workload: Workloads<Option<Reference>>,
 
     /// A file with manifests, a directory of .yaml, .yml and .json files, or - for standard input. May be given several
     /// times. Default: the cluster.
@@ -81,7 +85,7 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let explained = match &arguments.workload {
+    let explained = match &arguments.workload.0 {
         Some(workload) if arguments.filename.is_empty() => {
             vec![block_on(cluster::explain(workload, arguments.namespace.as_deref()))?]
         }

@@ -2,7 +2,11 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use crate::cli::{duration::duration, manifests, reference::Reference};
+use crate::cli::{
+    duration::duration,
+    manifests,
+    reference::{Reference, Workloads},
+};
 
 /// The text of `--help`.
 pub(in crate::cli) const HELP: &str = "\
@@ -71,10 +75,10 @@ pub(in crate::cli) struct Arguments {
 /// The workloads to revert in the cluster, and limits.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(mut_arg("workload", |arg| arg.conflicts_with_all(["all_namespaces", "selector"])))]
 pub(super) struct ClusterArguments {
-    /// One workload, as kubectl takes it: deployment/NAME, statefulset/NAME, daemonset/NAME or shorter.
-    #[arg(value_name = "KIND/NAME", conflicts_with_all = ["all_namespaces", "selector"])]
-    pub(super) workload: Option<Reference>,
+    #[command(flatten)]
+    pub(super) workload: Workloads<Option<Reference>>,
 
     /// All workloads of this namespace, or the namespace of KIND/NAME. Default: that of the kubeconfig's context.
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]

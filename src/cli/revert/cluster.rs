@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &ClusterArguments, json: bool) -> ExitCode {
 }
 
 async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<ExitCode> {
-    let bulk = arguments.workload.is_none();
+    let bulk = arguments.workload.0.is_none();
     let needs_confirmation = bulk && !arguments.yes && !arguments.dry_run;
     if needs_confirmation && !stdin().is_terminal() {
         bail!(
@@ -65,7 +65,7 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
     let (client, cluster) = connect_with_cluster_name().await?;
     let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let selection = Selection {
-        workload: arguments.workload.clone(),
+        workload: arguments.workload.0.clone(),
         namespace: (!arguments.all_namespaces).then_some(namespace),
         labels: arguments.selector.clone(),
     };

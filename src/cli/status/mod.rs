@@ -7,7 +7,13 @@ mod terminations;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::{block_on::block_on, connection::connect, manifests::warn, print, reference::Reference};
+use super::{
+    block_on::block_on,
+    connection::connect,
+    manifests::warn,
+    print,
+    reference::{Reference, Workloads},
+};
 
 /// The text of `--help`.
 pub(super) const HELP: &str = "\
@@ -57,10 +63,10 @@ Examples:
   adieu status deployment/web -n shop -o json";
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("workload", |arg| arg.conflicts_with_all(["all_namespaces", "selector"])))]
 pub(super) struct Arguments {
-    /// Workloads, such as deployment/web, sts/db or ds/agent. Default: all of the namespace.
-    #[arg(value_name = "KIND/NAME", conflicts_with_all = ["all_namespaces", "selector"])]
-    workloads: Vec<Reference>,
+    #[command(flatten)]
+    workloads: Workloads<Vec<Reference>>,
 
     /// The namespace. Default: that of the kubeconfig's context.
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_namespaces")]
@@ -97,7 +103,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let client = connect().await?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
         let selection = cluster::Selection {
-            workloads: &arguments.workloads,
+            workloads: &arguments.workloads.0,
             namespace: (!arguments.all_namespaces).then_some(&namespace),
             labels: arguments.selector.as_deref(),
             includes_not_managed: arguments.all,

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{connections, options, tune_options};
 use crate::{
-    cli::{duration::duration, reference::Reference},
+    cli::{
+        duration::duration,
+        reference::{Reference, Workloads},
+    },
     disruption::Disruption,
 };
 
@@ -48,9 +51,8 @@ The exit code is 0 if every request was answered, 1 if some were lost or a findi
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
-    /// The workload, as kubectl takes it: deployment/NAME, statefulset/NAME, daemonset/NAME or shorter.
-    #[arg(value_name = "KIND/NAME")]
-    pub(super) workload: Reference,
+    #[command(flatten)]
+    pub(super) workload: Workloads<Reference>,
 
     /// Its namespace. Default: that of the kubeconfig's context.
     #[arg(short, long, value_name = "NAME")]

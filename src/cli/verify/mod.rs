@@ -54,7 +54,7 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.disrupt != Disruption::None && !arguments.yes && !stdin().is_terminal() {
         bail!(
             "disrupting {:?} needs confirmation, and standard input is not a terminal: use --yes",
-            arguments.workload.name
+            arguments.workload.0.name
         );
     }
     let tuning = arguments.tune.limits();

@@ -89,7 +89,7 @@ impl Runner<'_> {
         let arguments = self.arguments;
         let (client, cluster) = connect_with_cluster_name().await?;
         let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-        let reference = &arguments.workload;
+        let reference = &arguments.workload.0;
         let (workload, object) =
             TargetWorkload::find(&client, reference.kind, &namespace, &reference.name).await?;
         if let Some(reason) = arguments.disrupt.unsupported_reason(workload.kind, &object) {
