@@ -55,9 +55,12 @@ pub enum Format {
 /// Starts logging with a filter such as `info` or `adieu=debug,warn`. A second call has no effect.
 pub fn init(filter: &str, format: Format) {
     let stderr = std::io::stderr();
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_ansi(stderr.is_terminal())
+        .with_ansi(stderr.is_terminal() && !is_plain)
+        // They would go to standard error as well: if that is closed, printing them panics.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // This fails only if there is a subscriber already.
     drop(match format {
