@@ -7,6 +7,7 @@ mod calibrate;
 mod canary;
 mod changed_values;
 mod cluster_context;
+mod completion;
 mod confirm;
 mod connection;
 mod controller;
@@ -28,10 +29,11 @@ mod revert;
 mod status;
 mod traffic_objects;
 mod verify;
+mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Makes Kubernetes workloads terminate gracefully.
 #[derive(Debug, Parser)]
@@ -52,10 +54,9 @@ enum Command {
     /// Measures the drain that pods need behind each way into the cluster, with canaries.
     #[command(long_about = calibrate::HELP)]
     Calibrate(Box<calibrate::Arguments>),
-    /// Runs the operator: the admission webhook and the controller. The Helm chart starts it.
-    Controller(Box<controller::Arguments>),
-    /// Prints the CustomResourceDefinitions as YAML.
-    Crd(crd::Arguments),
+    /// Prints the completions of a shell.
+    #[command(long_about = completion::HELP)]
+    Completion(completion::Arguments),
     /// Shows what applying manifests would change in what is injected.
     #[command(long_about = diff::HELP)]
     Diff(diff::Arguments),
@@ -80,6 +81,16 @@ enum Command {
     /// Disrupts a workload under load, and reports which requests were lost and why.
     #[command(long_about = verify::HELP)]
     Verify(Box<verify::Arguments>),
+    /// Prints the versions of the command line, the API server and the operator.
+    #[command(long_about = version::HELP)]
+    Version(version::Arguments),
+    /// Runs the operator: the admission webhook and the controller. The Helm chart starts it.
+    Controller(Box<controller::Arguments>),
+    /// Prints the CustomResourceDefinitions as YAML.
+    Crd(crd::Arguments),
+    /// The completions of kubectl.
+    #[command(name = "__complete", hide = true)]
+    Complete(completion::Words),
     /// The server of `adieu calibrate`, in its pods.
     #[command(hide = true)]
     Canary(canary::Arguments),
@@ -91,11 +102,16 @@ enum Command {
 /// Runs the command of the arguments.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
-    arguments.connection.apply();
-    let outcome = match arguments.command {
+    // To complete a command line, the options on that line apply.
+    if !matches!(arguments.command, Command::Complete(_)) {
+        arguments.connection.apply();
+    }
+    exit_code(match arguments.command {
         Command::Audit(arguments) => return audit::run(&arguments),
         Command::Calibrate(arguments) => return calibrate::run(&arguments),
         Command::Canary(arguments) => canary::run(&arguments),
+        Command::Complete(words) => completion::complete(&words, Arguments::command()),
+        Command::Completion(arguments) => completion::run(&arguments, Arguments::command()),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
         Command::Diff(arguments) => return diff::run(&arguments),
@@ -107,7 +123,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Revert(arguments) => return revert::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
-    };
+        Command::Version(arguments) => version::run(&arguments),
+    })
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use kube::{
     Client, Config, Error,
     client::{Body, ClientBuilder},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tokio::time::timeout;
 use tower::{Service, layer::layer_fn};
@@ -104,12 +104,22 @@ async fn config(connection: &Connection) -> Result<Config, Error> {
 
 /// The context that a connection uses; `None` without a kubeconfig.
 fn context(connection: &Connection) -> Option<String> {
-    let kubeconfig = match &connection.kubeconfig {
+    let current = kubeconfig(connection).ok()?.current_context;
+    connection.context.clone().or(current)
+}
+
+/// The contexts of the kubeconfig; empty without one.
+#[must_use]
+pub fn contexts() -> Vec<String> {
+    let contexts = kubeconfig(&Connection::of_process()).map(|kubeconfig| kubeconfig.contexts);
+    contexts.unwrap_or_default().into_iter().map(|context| context.name).collect()
+}
+
+fn kubeconfig(connection: &Connection) -> Result<Kubeconfig, KubeconfigError> {
+    match &connection.kubeconfig {
         Some(file) => Kubeconfig::read_from(file),
         None => Kubeconfig::read(),
-    };
-    let current = kubeconfig.ok()?.current_context;
-    connection.context.clone().or(current)
+    }
 }
 
 fn address(config: &Config) -> String {
@@ -193,6 +203,7 @@ where
 mod tests {
     use std::{
         convert::Infallible,
+        fs,
         future::{IntoFuture as _, pending},
         pin::pin,
         sync::atomic::{AtomicUsize, Ordering},
@@ -214,6 +225,42 @@ mod tests {
         metrics::{ApiCode, ApiRequestLabels},
         test_support::failure,
     };
+
+    #[tokio::test]
+    async fn a_connection_chooses_context_and_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        let context_of = |name: &str| json!({"name": name, "context": {"cluster": name, "namespace": name}});
+        let cluster_of = |name: &str| {
+            let server = format!("https://{name}.example:6443");
+            json!({"name": name, "cluster": {"server": server}})
+        };
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "a", "users": [],
+            "clusters": [cluster_of("a"), cluster_of("b")], "contexts": [context_of("a"), context_of("b")],
+        });
+        fs::write(&file, text.to_string()).unwrap();
+        let current = Connection { kubeconfig: Some(file), ..Connection::default() };
+        let found = config(&current).await.unwrap();
+        assert_eq!((address(&found).as_str(), &*found.default_namespace), ("https://a.example:6443", "a"));
+        assert_eq!(context(&current).as_deref(), Some("a"));
+        assert_eq!(found.auth_info.impersonate, None);
+        let chosen = Connection {
+            context: Some("b".into()),
+            impersonated_user: Some("jane".into()),
+            impersonated_groups: vec!["ops".into()],
+            request_timeout: Some(Duration::from_secs(5)),
+            ..current
+        };
+        let found = config(&chosen).await.unwrap();
+        assert_eq!((address(&found).as_str(), &*found.default_namespace), ("https://b.example:6443", "b"));
+        assert_eq!(context(&chosen).as_deref(), Some("b"));
+        assert_eq!(found.auth_info.impersonate.as_deref(), Some("jane"));
+        assert_eq!(found.auth_info.impersonate_groups.as_deref(), Some(&["ops".to_owned()][..]));
+        assert_eq!(found.connect_timeout, Some(Duration::from_secs(5)));
+        let unknown = Connection { context: Some("c".into()), ..chosen };
+        assert!(config(&unknown).await.is_err());
+    }
 
     #[tokio::test]
     async fn a_denial_with_status_429_is_returned_immediately() {
