@@ -53,7 +53,8 @@ pub(super) struct Arguments {
     #[arg(short = 'k', long)]
     insecure: bool,
 
-    /// A file with CA certificates (PEM) for the service's certificate, instead of the system's.
+    /// A file with CA certificates (PEM) for the service's certificate, instead of the system's, or of public ones with
+    /// --in-cluster.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     cacert: Option<PathBuf>,
 

@@ -14,6 +14,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use tempfile::TempDir;
 
 use crate::progress::{Step, print_line};
 use crate::workspace::Workspace;
@@ -88,6 +89,9 @@ pub fn prove(workspace: &Workspace) -> Result<()> {
     if version.trim() != format!("adieu {VERSION}") {
         bail!("the program of the release reports the version {version}");
     }
+    for file in ["man/adieu.1", "man/adieu-audit.1", "kubectl_complete-adieu"] {
+        run("test", &["-s", file]).with_context(|| format!("the archive has no {file}"))?;
+    }
     let image = out.path().join("image");
     fs::create_dir(&image).context("cannot create a folder")?;
     run("tar", &["--extract", "--directory=image", "--file", &names::image(host)])?;
@@ -125,10 +129,11 @@ fn make(workspace: &Workspace, options: &Options, out: &Path) -> Result<()> {
     }
     some(&possible, &missing)?;
     claim(out)?;
+    let pages = man_pages(workspace)?;
     for platform in possible {
         let program = image::build_adieu(workspace, &platform.build()?)?;
         let archive = out.join(names::program(platform));
-        pack(workspace, &program, &archive)?;
+        pack(workspace, &program, pages.path(), &archive)?;
         plugins.push((platform, sums::of(&archive)?));
         let archive = out.join(names::image(platform));
         image::release(workspace, &program, platform.arch, &options.reference(), &archive)?;
@@ -179,8 +184,19 @@ fn claim(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The program and its license in a reproducible archive.
-fn pack(workspace: &Workspace, program: &Path, archive: &Path) -> Result<()> {
+/// Writes the man pages of the command line to the folder `man` in a temporary one.
+fn man_pages(workspace: &Workspace) -> Result<TempDir> {
+    let step = Step::start("writing the man pages");
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let mut cargo = command::locked_cargo(workspace, "run");
+    cargo.args(["--example", "man", "--"]).arg(folder.path().join("man"));
+    command::run(&step, &mut cargo, &workspace.log("release-man"))?;
+    step.done();
+    Ok(folder)
+}
+
+/// The program, its license, its man pages and the completions of kubectl in a reproducible archive.
+fn pack(workspace: &Workspace, program: &Path, pages: &Path, archive: &Path) -> Result<()> {
     let step = Step::start(format!("packing {}", archive.display()));
     let folder = program.parent().context("the program's path has no folder")?;
     let mut tar = Command::new("tar");
@@ -188,6 +204,8 @@ fn pack(workspace: &Workspace, program: &Path, archive: &Path) -> Result<()> {
     tar.args(["--owner=0", "--group=0", "--numeric-owner", "--file"]).arg(archive);
     tar.arg("--directory").arg(folder).arg("adieu");
     tar.arg("--directory").arg(workspace.root()).arg("LICENSE");
+    tar.arg("--directory").arg(workspace.root().join("completions")).arg("kubectl_complete-adieu");
+    tar.arg("--directory").arg(pages).arg("man");
     command::run(&step, &mut tar, &workspace.log("release-tar"))?;
     step.done();
     Ok(())

@@ -16,17 +16,13 @@ pub enum Error {
     /// The file contains no CA certificate.
     #[error("--cacert: the file has no PEM certificate")]
     NoCertificate,
-    /// The system has no CA certificates.
-    #[error(
-        "this system has no CA certificates to verify the service's certificate: use --cacert FILE or --insecure"
-    )]
-    NoSystemCertificates,
     /// rustls rejects the configuration.
     #[error("setting up TLS")]
     Tls(#[from] rustls::Error),
 }
 
-/// The configuration for requests to `uri`, with `ca_certificates` (PEM) or the system's, or without verification.
+/// The configuration for requests to `uri`, with `ca_certificates` (PEM), or the system's, or else public ones, or without
+/// verification.
 pub(super) fn config(
     uri: &Uri,
     insecure: bool,
@@ -47,12 +43,19 @@ pub(super) fn config(
             return Err(Error::NoCertificate);
         }
     } else if uri.scheme_str() == Some("https") {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(Error::NoSystemCertificates);
-        }
+        roots = trusted(rustls_native_certs::load_native_certs().certs);
     }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The certificates of the system, or those that Mozilla trusts if it has none, as the image of a load in the cluster.
+fn trusted(system: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(system);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
 }
 
 /// Accepts any certificate, but verifies that the server has its key.
@@ -91,5 +94,17 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_without_certificates_trusts_public_ones() {
+        let own = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
+        assert_eq!(trusted(vec![own.cert.der().clone()]).len(), 1);
+        assert!(trusted(vec![]).len() > 50, "public certificates");
     }
 }
