@@ -1,6 +1,9 @@
-//! `adieu doctor`: checks whether admission works in a cluster, and reports problems.
+//! `adieu doctor`: checks whether admission works in a cluster, or adieu can be installed in it, and reports problems.
 
 mod nodes;
+mod pre;
+mod problem;
+mod served_kinds;
 
 use std::time::Duration;
 
@@ -16,14 +19,12 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::block_on::block_on;
-use crate::{
-    api::annotations,
-    runtime::{
-        api_errors::describe,
-        client::{client, is_unreachable},
-    },
+use self::{
+    problem::{Check, Problem, WEBHOOKS},
+    served_kinds::missing_kinds,
 };
+use super::{block_on::block_on, print};
+use crate::{api::annotations, runtime::client::client};
 
 /// The text of `--help`.
 pub(super) const HELP: &str = "\
@@ -35,17 +36,30 @@ create Deployments in the namespace. With the right to list MutatingWebhookConfi
 causes. With the rights to list nodes and to get nodes/proxy it also warns about nodes whose kubelet gives pods \
 less than the injected grace period when the node shuts down. `helm test` runs it in the cluster.
 
-  adieu doctor --namespace shop";
+With --pre it checks before the installation, and changes nothing: the version of Kubernetes, your rights to create \
+the objects of the chart, the kinds of admission, and conflicts with what is installed, such as another release of adieu, \
+its CRDs, or other CRDs with its short names.
 
+Examples:
+
+  adieu check --pre
+  adieu check --pre -n platform --context prod
+  adieu doctor
+  adieu doctor -n shop";
+
+/// The namespace in which adieu is usually installed.
+const NAMESPACE: &str = "adieu-system";
 /// The interval of retries.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The suffix of the names of adieu's webhooks.
-const WEBHOOKS: &str = ".adieu.dev";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Checks whether adieu can be installed, instead of an installation.
+    #[arg(long, conflicts_with_all = ["image", "wait"])]
+    pre: bool,
+
     /// The namespace of the Deployment: any except kube-system and adieu's own, which the webhook ignores. Default: that
-    /// of the kubeconfig's context.
+    /// of the kubeconfig's context. With --pre, the namespace to install adieu in; default: adieu-system.
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
 
@@ -59,132 +73,25 @@ pub(super) struct Arguments {
     wait: u64,
 }
 
-/// A problem, and its remedy.
-#[derive(Debug, thiserror::Error)]
-enum Problem {
-    /// No answer, or an error that isn't about adieu.
-    #[error(
-        "{}\n  Check the kubeconfig (--kubeconfig, KUBECONFIG) and its context (--context), its certificates and your \
-         permissions.",
-        not_reached(.0)
-    )]
-    Unreachable(#[source] kube::Error),
-    /// The CRDs are missing.
-    #[error(
-        "the API server does not serve {0} (adieu.dev/v1alpha1)\n  Install the CRDs: set the chart's crds.enabled to true, or \
-         run adieu crd | kubectl apply --server-side -f -"
-    )]
-    NotServed(String),
-    /// RBAC denies the dry run.
-    #[error(
-        "you cannot create Deployments in {namespace}: {reason}\n  Use another account, or another namespace \
-         (--namespace)."
-    )]
-    NotPermitted { namespace: String, reason: String },
-    /// The webhook fails closed and can't be called.
-    #[error(
-        "the API server cannot call adieu and rejects workloads: {0}\n  Check that its replicas are ready, and \
-         that no NetworkPolicy or firewall blocks the API server from their port webhook."
-    )]
-    NotCalled(String),
-    /// The Deployment is rejected for another reason than injection.
-    #[error(
-        "a Deployment in {namespace} is rejected: {reason}\n  Use another namespace (--namespace; in the chart \
-         test.namespace), or another image (--image)."
-    )]
-    Rejected { namespace: String, reason: String },
-    /// The webhook is called, but doesn't inject.
-    #[error(
-        "the webhook is called for a Deployment in {0}, but injects nothing\n  A policy with mode Audit or injectionTarget \
-         Pod, or a maximum grace period that is too low, applies there: see kubectl get \
-         gracefulpolicies,clustergracefulpolicies --namespace {0}, or use another namespace."
-    )]
-    NotInjected(String),
-    /// There is no configuration with adieu's webhooks.
-    #[error("no MutatingWebhookConfiguration has webhooks of adieu\n  Install adieu: helm install adieu …")]
-    NotInstalled,
-    /// The operator has not written its CA yet, or can't.
-    #[error(
-        "the MutatingWebhookConfiguration {0} has no caBundle\n  The leader writes it, or cert-manager if you use it: \
-         see the logs."
-    )]
-    NoBundle(String),
-    /// The configuration excludes the namespace.
-    #[error("the webhook ignores the namespace {0}\n  Use another one: --namespace.")]
-    Excluded(String),
-    /// The webhook isn't called, for an unknown reason.
-    #[error(
-        "a Deployment in {0} is not changed: the API server does not call the webhook, or the call times out\n  Check that its replicas \
-         are ready, and that no NetworkPolicy or firewall blocks the API server from their port webhook."
-    )]
-    NotCalledSilently(String),
-    /// The grace period is longer than these nodes' shutdown allows.
-    #[error(
-        "when these nodes shut down, their kubelets give pods less than the grace period of {grace_period} s: {nodes}\n  \
-         Drain a node before it shuts down, or raise shutdownGracePeriod in its kubelet's configuration."
-    )]
-    ShortShutdown { grace_period: i64, nodes: String },
-}
-
-/// Names the API server, and why it can't be reached.
-fn not_reached(error: &kube::Error) -> String {
-    let reason = describe(error);
-    if is_unreachable(error) { reason } else { format!("the API server cannot be reached: {reason}") }
-}
-
 impl Arguments {
     fn namespace<'a>(&'a self, client: &'a Client) -> &'a str {
         self.namespace.as_deref().unwrap_or_else(|| client.default_namespace())
     }
 }
 
-impl Problem {
-    /// Whether admission works nevertheless.
-    fn is_warning(&self) -> bool {
-        matches!(self, Self::ShortShutdown { .. })
-    }
-
-    /// Whether a retry may succeed.
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable(kube::Error::Api(status)) => status.code >= 500 || status.code == 429,
-            Self::Unreachable(_)
-            | Self::NotInstalled
-            | Self::NoBundle(_)
-            | Self::NotCalledSilently(_)
-            | Self::NotCalled(_) => true,
-            _ => false,
-        }
-    }
-
-    /// The problem behind an error for an opted-in Deployment.
-    fn of(error: kube::Error, namespace: &str) -> Self {
-        let status = match error {
-            kube::Error::Api(status) => status,
-            error => return Self::Unreachable(error),
-        };
-        let (namespace, reason) = (namespace.to_owned(), status.message.clone());
-        if reason.contains("failed calling webhook") && reason.contains(&format!("{WEBHOOKS}\"")) {
-            Self::NotCalled(reason)
-        } else if status.code == 403 && reason.contains("cannot create resource") {
-            Self::NotPermitted { namespace, reason }
-        } else if status.code >= 500 || status.code == 429 {
-            Self::Unreachable(kube::Error::Api(status))
-        } else {
-            Self::Rejected { namespace, reason }
-        }
-    }
-}
-
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     block_on(async {
         let client = client().await.map_err(Problem::Unreachable)?;
-        let checks = run_checks(&client, arguments).await;
+        let checks = if arguments.pre {
+            pre::run_checks(&client, arguments.namespace.as_deref().unwrap_or(NAMESPACE)).await
+        } else {
+            run_checks(&client, arguments).await
+        };
         for check in &checks {
             match check {
-                Ok(success) => super::print::to_stdout(format!("✓ {success}")),
-                Err(warning) if warning.is_warning() => super::print::to_stdout(format!("! {warning}")),
-                Err(problem) => super::print::to_stdout(format!("✗ {problem}")),
+                Ok(success) => print::to_stdout(format!("✓ {success}")),
+                Err(warning) if warning.is_warning() => print::to_stdout(format!("! {warning}")),
+                Err(problem) => print::to_stdout(format!("✗ {problem}")),
             }
         }
         let has_failed = |check: &&Check| check.as_ref().is_err_and(|problem| !problem.is_warning());
@@ -194,8 +101,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Ok(())
     })
 }
-
-type Check = Result<String, Problem>;
 
 /// An injection.
 struct InjectionSummary {
@@ -240,14 +145,8 @@ async fn short_shutdown(client: &Client, grace_period: i64) -> Option<Problem> {
 
 /// Checks whether the kinds of the policies are served.
 async fn policies(client: &Client) -> Check {
-    let served = match client.list_api_group_resources("adieu.dev/v1alpha1").await {
-        Ok(list) => list.resources.into_iter().map(|resource| resource.kind).collect(),
-        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-        Err(error) => return Err(Problem::Unreachable(error)),
-    };
     let kinds = ["GracefulPolicy", "ClusterGracefulPolicy"];
-    let missing: Vec<_> =
-        kinds.into_iter().filter(|kind| !served.iter().any(|served| served == kind)).collect();
+    let missing = missing_kinds(client, "adieu.dev/v1alpha1", &kinds).await?;
     if missing.is_empty() {
         Ok(format!("{} are served", kinds.join(" and ")))
     } else {

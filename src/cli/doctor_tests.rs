@@ -124,7 +124,8 @@ impl Cluster {
                 Ok::<_, Infallible>(answer.unwrap())
             }
         });
-        let arguments = Arguments { namespace: Some("shop".into()), image: "pause".into(), wait: 0 };
+        let namespace = Some("shop".into());
+        let arguments = Arguments { pre: false, namespace, image: "pause".into(), wait: 0 };
         run_checks(&Client::new(service, "default"), &arguments).await
     }
 }

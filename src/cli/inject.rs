@@ -29,6 +29,8 @@ are errors, with file, document and line; then nothing is written and the exit c
 It needs no cluster, and the output works in clusters without adieu. An annotation of the pod template records \
 the injection, so injecting again changes nothing, and `adieu revert` reverts it.
 
+Examples:
+
   helm template shop ./chart | adieu inject -f - | kubectl apply -f -
   kustomize build overlays/prod | adieu inject -f - -f policies/ > rendered.yaml";
 

@@ -35,9 +35,24 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+/// The end of `--help`.
+const EXAMPLES: &str = "\
+Examples:
+
+  adieu audit -A                                 which workloads lose requests when their pods terminate
+  adieu check --pre                              whether adieu can be installed in the cluster
+  kubectl annotate deploy web adieu.dev/graceful=true
+  adieu explain deploy web                       what is injected, and why
+  adieu verify deploy web --url https://shop.example.com/
+  adieu status -A                                what is injected where
+  adieu revert deploy web                        the way back
+
+All commands work as kubectl plugin too: kubectl adieu status. They use the current context of the kubeconfig; see \
+--context.";
+
 /// Makes Kubernetes workloads terminate gracefully.
 #[derive(Debug, Parser)]
-#[command(name = "adieu", version, about, propagate_version = true)]
+#[command(name = "adieu", version, about, after_help = EXAMPLES, propagate_version = true)]
 pub struct Arguments {
     #[command(flatten)]
     connection: connection::Arguments,
@@ -60,8 +75,8 @@ enum Command {
     /// Shows what applying manifests would change in what is injected.
     #[command(long_about = diff::HELP)]
     Diff(diff::Arguments),
-    /// Checks that admission works in the cluster, and reports what is wrong.
-    #[command(long_about = doctor::HELP)]
+    /// Checks that admission works in the cluster, or that adieu can be installed (--pre), and reports what is wrong.
+    #[command(long_about = doctor::HELP, visible_alias = "check")]
     Doctor(doctor::Arguments),
     /// Explains where the settings of a workload come from, and how its pods terminate.
     #[command(long_about = explain::HELP)]

@@ -23,7 +23,9 @@ pub use load_job::{Image, Job};
 pub use object_watch::states as object_states;
 pub use operator_image::operator_image;
 pub use owner::Owner;
-pub use permissions::{Permission, check as check_access, require as require_access};
+pub use permissions::{
+    Permission, check as check_access, missing as missing_permissions, require as require_access,
+};
 pub use pod_security::{container_security, pod_security};
 pub use pod_watch::follow;
 pub use temporary_drain::TemporaryDrain;

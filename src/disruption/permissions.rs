@@ -1,4 +1,4 @@
-//! Checks permissions before a disruption.
+//! Checks permissions, of a disruption and others.
 
 use futures::future::try_join_all;
 use k8s_openapi::api::authorization::v1::{
@@ -41,14 +41,18 @@ pub async fn check(
 /// # Errors
 /// All missing permissions.
 pub async fn require(client: &Client, required: &[Permission]) -> Result<(), Error> {
-    let allowed = try_join_all(required.iter().map(|permission| is_allowed(client, permission))).await?;
-    let missing: Vec<_> = required
-        .iter()
-        .zip(allowed)
-        .filter(|(_, allowed)| !allowed)
-        .map(|(permission, _)| permission.to_string())
-        .collect();
+    let missing = missing(client, required).await?;
+    let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::Forbidden(missing.join(", "))) }
+}
+
+/// The permissions that the user doesn't have.
+///
+/// # Errors
+/// They can't be checked.
+pub async fn missing<'a>(client: &Client, required: &'a [Permission]) -> Result<Vec<&'a Permission>, Error> {
+    let allowed = try_join_all(required.iter().map(|permission| is_allowed(client, permission))).await?;
+    Ok(required.iter().zip(allowed).filter(|(_, allowed)| !allowed).map(|(one, _)| one).collect())
 }
 
 fn required_permissions(

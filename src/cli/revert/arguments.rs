@@ -37,6 +37,8 @@ With the right to list GracefulPolicies, ClusterGracefulPolicies and Namespaces,
 policy has not injected yet; with the right to list and delete PodDisruptionBudgets, it deletes those that adieu \
 created; with the right to list Pods, it finds out whether pods have the injection.
 
+Examples:
+
   adieu revert -f rendered.yaml
   kubectl get deployments -o yaml | adieu revert -f -
   adieu revert deploy/web -n shop

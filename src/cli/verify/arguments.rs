@@ -40,6 +40,8 @@ With --tune it finds the shortest drain that loses no request under this load, b
 is rolled out by the annotation adieu.dev/drain-seconds, which is restored at the end; the result has the number of \
 terminations that it is based on, and a policy.
 
+Examples:
+
   adieu verify deploy/web -n shop --url https://shop.example.com/ --pod-header X-Pod
   adieu verify sts/db -n shop --url http://db.shop.svc:8080/ --in-cluster --disrupt evict
   adieu verify deploy/web -n shop --url http://10.0.0.7:30080/ --yes -o json --report report.html
