@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    adieu::cli::run(adieu::cli::Arguments::parse())
+    adieu::cli::run(adieu::cli::Arguments::of_process())
 }

@@ -31,9 +31,9 @@ mod traffic_objects;
 mod verify;
 mod version;
 
-use std::process::ExitCode;
+use std::{env, path::Path, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// The end of `--help`.
 const EXAMPLES: &str = "\
@@ -59,6 +59,19 @@ pub struct Arguments {
 
     #[command(subcommand)]
     command: Command,
+}
+
+impl Arguments {
+    /// Those of this process. If they are wrong, or ask for help, the process ends.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let program = env::args_os().next().unwrap_or_default();
+        let is_plugin = Path::new(&program).file_stem().is_some_and(|name| name == "kubectl-adieu");
+        let command = || if is_plugin { Self::command().bin_name("kubectl adieu") } else { Self::command() };
+        let mut matches = command().get_matches();
+        Self::from_arg_matches_mut(&mut matches)
+            .unwrap_or_else(|error| error.format(&mut command()).exit())
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -16,6 +16,7 @@ mod output;
 mod profiles;
 mod properties;
 mod revert;
+mod shell;
 mod status;
 mod support;
 mod text;

@@ -79,7 +79,7 @@ fn subcommands(command: &Command) -> Vec<(String, String)> {
 fn sentence(text: Option<&impl ToString>) -> String {
     let text = text.map(ToString::to_string).unwrap_or_default();
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.split(". ").next().unwrap_or_default().to_owned()
+    line.split(". ").next().unwrap_or_default().trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
     fn commands_options_values_and_kinds_are_completed() {
         let command = command();
         for (words, expected) in [
-            ("a", "audit\tFinds workloads.\n:4\n"),
+            ("a", "audit\tFinds workloads\n:4\n"),
             ("l", ":4\n"),
             ("audit --a", "--all-namespaces\tAll\n:4\n"),
             ("audit --c", "--context\n:4\n"),
