@@ -45,7 +45,7 @@ Examples:
   adieu check --pre
   adieu check --pre -n platform --context prod
   adieu doctor
-  adieu doctor -n shop";
+  adieu doctor -n shop -o json";
 
 /// The namespace in which adieu is usually installed.
 const NAMESPACE: &str = "adieu-system";
@@ -71,6 +71,19 @@ pub(super) struct Arguments {
     /// installation.
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     wait: u64,
+
+    /// The output format.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "text")]
+    output: Format,
+}
+
+/// The format of the output.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// An object with `checks`.
+    Json,
 }
 
 impl Arguments {
@@ -87,12 +100,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         } else {
             run_checks(&client, arguments).await
         };
-        for check in &checks {
-            match check {
-                Ok(success) => print::to_stdout(format!("✓ {success}")),
-                Err(warning) if warning.is_warning() => print::to_stdout(format!("! {warning}")),
-                Err(problem) => print::to_stdout(format!("✗ {problem}")),
-            }
+        match arguments.output {
+            Format::Text => checks.iter().for_each(|check| print::to_stdout(line(check))),
+            Format::Json => print::output(&json(&checks)?)?,
         }
         let has_failed = |check: &&Check| check.as_ref().is_err_and(|problem| !problem.is_warning());
         let failed = checks.iter().filter(has_failed).count();
@@ -100,6 +110,28 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         anyhow::ensure!(failed == 0, "{failed} of {count} checks failed");
         Ok(())
     })
+}
+
+fn line(check: &Check) -> String {
+    match check {
+        Ok(success) => format!("✓ {success}"),
+        Err(warning) if warning.is_warning() => format!("! {warning}"),
+        Err(problem) => format!("✗ {problem}"),
+    }
+}
+
+fn json(checks: &[Check]) -> serde_json::Result<String> {
+    let checks = checks.iter().map(|check| match check {
+        Ok(success) => json!({"result": "ok", "message": success}),
+        Err(problem) => {
+            let result = if problem.is_warning() { "warning" } else { "problem" };
+            let text = problem.to_string();
+            // Every problem has its remedy on the next line.
+            let (message, remedy) = text.split_once("\n  ").unwrap_or((&text, ""));
+            json!({"result": result, "message": message, "remedy": remedy})
+        }
+    });
+    Ok(serde_json::to_string_pretty(&json!({"checks": checks.collect::<Vec<_>>()}))? + "\n")
 }
 
 /// An injection.

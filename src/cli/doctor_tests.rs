@@ -125,7 +125,7 @@ impl Cluster {
             }
         });
         let namespace = Some("shop".into());
-        let arguments = Arguments { pre: false, namespace, image: "pause".into(), wait: 0 };
+        let arguments = Arguments { pre: false, namespace, image: "pause".into(), wait: 0, output: Format::Text };
         run_checks(&Client::new(service, "default"), &arguments).await
     }
 }
@@ -213,6 +213,16 @@ async fn problems_are_reported_with_a_remedy() {
         assert!(what.contains(expected), "{said}");
         assert!(what_to_do.contains(remedy), "{said}");
     }
+}
+
+#[test]
+fn json_has_the_result_message_and_remedy_of_each_check() {
+    let checks = [Ok("it works".to_owned()), Err(Problem::NotInstalled), Err(Problem::ShortNames("a of b".into()))];
+    let json: Value = serde_json::from_str(&json(&checks).unwrap()).unwrap();
+    let results: Vec<_> = json["checks"].as_array().unwrap().iter().map(|check| &check["result"]).collect();
+    assert_eq!(results, ["ok", "problem", "warning"]);
+    assert_eq!(json["checks"][1]["message"], "no MutatingWebhookConfiguration has webhooks of adieu");
+    assert_eq!(json["checks"][1]["remedy"], "Install adieu: helm install adieu …");
 }
 
 /// Adds a record without a hook.

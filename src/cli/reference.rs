@@ -92,7 +92,7 @@ impl<T: Number> FromArgMatches for Workloads<T> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let words: Vec<_> = matches.get_many::<String>(ID).into_iter().flatten().collect();
         let parsed = parse(&words).and_then(T::of);
-        parsed.map(Self).map_err(|message| clap::Error::raw(ErrorKind::ValueValidation, message + "\n"))
+        parsed.map(Self).map_err(|message| clap::Error::raw(ErrorKind::ValueValidation, message))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
