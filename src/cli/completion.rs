@@ -44,7 +44,8 @@ pub(super) fn run(arguments: &Arguments, mut command: Command) -> anyhow::Result
     print::output(&String::from_utf8(script)?)
 }
 
-/// Prints completions as kubectl reads them: one per line, with a tab and its description, and then what the shell may add.
+/// Prints completions as kubectl reads them: one per line, with a tab and its description, and then what the shell may
+/// add.
 pub(super) fn complete(arguments: &Words, mut command: Command) -> anyhow::Result<()> {
     command.build();
     let Some((last, before)) = arguments.words.split_last() else { return Ok(()) };

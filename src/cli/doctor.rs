@@ -127,7 +127,7 @@ fn json(checks: &[Check]) -> serde_json::Result<String> {
             let result = if problem.is_warning() { "warning" } else { "problem" };
             let text = problem.to_string();
             // Every problem has its remedy on the next line.
-            let (message, remedy) = text.split_once("\n  ").unwrap_or((&text, ""));
+            let (message, remedy) = text.split_once("\n  ").unwrap_or((text.as_str(), ""));
             json!({"result": result, "message": message, "remedy": remedy})
         }
     });

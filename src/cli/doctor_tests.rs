@@ -217,7 +217,8 @@ async fn problems_are_reported_with_a_remedy() {
 
 #[test]
 fn json_has_the_result_message_and_remedy_of_each_check() {
-    let checks = [Ok("it works".to_owned()), Err(Problem::NotInstalled), Err(Problem::ShortNames("a of b".into()))];
+    let checks =
+        [Ok("it works".to_owned()), Err(Problem::NotInstalled), Err(Problem::ShortNames("a of b".into()))];
     let json: Value = serde_json::from_str(&json(&checks).unwrap()).unwrap();
     let results: Vec<_> = json["checks"].as_array().unwrap().iter().map(|check| &check["result"]).collect();
     assert_eq!(results, ["ok", "problem", "warning"]);

@@ -112,7 +112,8 @@ fn kubectl_completes_options_and_names() {
     };
     assert!(completed(&["sta"]).starts_with("status\tLists the workloads that are managed"));
     assert_eq!(completed(&["status", "--out"]).lines().count(), 2, "the option and what the shell may add");
-    assert_eq!(completed(&["status", "-o", ""]), "table\tFor people\njson\tAn object with `workloads` and `summary`\n:4\n");
+    let formats = "table\tFor people\njson\tAn object with `workloads` and `summary`\n:4\n";
+    assert_eq!(completed(&["status", "-o", ""]), formats);
     assert_eq!(completed(&["status", "deploy/"]), "deploy/web\n:4\n");
     assert_eq!(completed(&["explain", "deploy", ""]), "web\n:4\n");
     assert_eq!(completed(&["status", "--context", ""]), "c\n:4\n");

@@ -104,7 +104,8 @@ mod tests {
     fn names_are_wanted_after_a_kind_and_for_namespaces_and_contexts() {
         let value = |name: &'static str| Arg::new(name).long(name).global(true);
         let status = Command::new("status").arg(Arg::new("workload").num_args(1..));
-        let mut command = Command::new("adieu").arg(value("context")).arg(value("namespace")).subcommand(status);
+        let mut command =
+            Command::new("adieu").args([value("context"), value("namespace")]).subcommand(status);
         command.build();
         let of = |prefix: &str| Some(Wanted::Workloads { kind: Kind::Deployment, prefix: prefix.to_owned() });
         for (words, expected) in [
