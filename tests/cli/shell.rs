@@ -1,11 +1,6 @@
 //! Help, versions, and completions of shells and of kubectl.
 
-use std::{
-    env, fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
-    path::Path,
-    process::Command,
-};
+use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
@@ -97,13 +92,10 @@ fn kubectl_completes_options_and_names() {
         (200, json!({"metadata": {}, "items": names}))
     });
     let config = kubeconfig("completion", address);
-    // A kubectl that calls the plugin.
-    let script = "#!/bin/sh\ntest \"$1\" = adieu && shift && exec \"$ADIEU\" \"$@\"\n";
-    let programs = folder("completion-programs", &[("kubectl", script)]);
-    fs::set_permissions(programs.join("kubectl"), fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}:{}", root.join("tests/cli/programs").display(), env::var("PATH").unwrap());
     let completed = |words: &[&str]| {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions/kubectl_complete-adieu");
+        let program = root.join("completions/kubectl_complete-adieu");
         let mut command = Command::new(program);
         command.env("PATH", &path).env("ADIEU", env!("CARGO_BIN_EXE_adieu")).env("KUBECONFIG", &config);
         let finished = run(command.args(words), "");

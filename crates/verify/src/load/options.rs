@@ -28,7 +28,7 @@ pub struct Options {
     pub timeout: Duration,
     /// Whether certificates aren't verified.
     pub insecure: bool,
-    /// CA certificates (PEM); the system's if absent.
+    /// CA certificates (PEM); the system's if absent, or public ones if it has none.
     pub ca_certificates: Option<String>,
     /// The limit of requests in flight.
     pub max_in_flight: NonZeroUsize,
