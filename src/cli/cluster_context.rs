@@ -118,7 +118,6 @@ impl ClusterContext {
             self.traffic = Some(TrafficCache::default());
             return None;
         }
-        let namespace = namespace.unwrap_or(client.default_namespace());
         let found = TrafficObjects::read(client, namespace).await;
         let skipped = found.skipped();
         self.traffic = Some(TrafficCache::fixed(found.objects.into_iter().map(Arc::unwrap_or_clone)));

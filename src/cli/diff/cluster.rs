@@ -60,7 +60,7 @@ async fn traffic_objects(
     if context.services.is_empty() {
         return Arc::default();
     }
-    let found = TrafficObjects::read(client, namespace).await;
+    let found = TrafficObjects::read(client, Some(namespace)).await;
     found.report_skipped();
     Arc::from(found.objects)
 }
