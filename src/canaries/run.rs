@@ -187,9 +187,9 @@ impl Canaries {
         removed.map_err(|error| {
             let Owner { namespace, name, .. } = &self.owner;
             Error::Incomplete(format!(
-                "not everything is removed ({:#}): kubectl -n {namespace} delete job {name}; otherwise its deadline of \
+                "not everything is removed ({}): kubectl -n {namespace} delete job {name}; otherwise its deadline of \
                  {} s removes it",
-                anyhow::Error::from(error),
+                error.with_cause(),
                 self.limit.as_secs()
             ))
         })

@@ -131,7 +131,7 @@ impl Disruptor {
         let too_long = || Error::Incomplete(format!("it took longer than {} s", limit.as_secs()));
         let Err(error) = reverted.unwrap_or_else(|_| Err(too_long())) else { return Ok(()) };
         Err(match self.changes.last() {
-            Some(change) => change.manual_revert(&self.workload, error),
+            Some(change) => change.manual_revert(&self.workload, &error),
             None => error,
         })
     }
@@ -170,8 +170,8 @@ impl Disruptor {
 
 impl TemporaryChange {
     /// The error of a change that isn't reverted, with the command to revert it.
-    fn manual_revert(&self, workload: &TargetWorkload, error: Error) -> Error {
-        let error = anyhow::Error::from(error);
+    fn manual_revert(&self, workload: &TargetWorkload, error: &Error) -> Error {
+        let error = error.with_cause();
         let (what, command) = match self {
             Self::Scale { from, .. } => (
                 format!("{workload} is still scaled down"),
@@ -186,7 +186,7 @@ impl TemporaryChange {
                 (format!("the node {node} is still cordoned"), format!("kubectl uncordon {node}"))
             }
         };
-        Error::Incomplete(format!("{what} ({error:#}): {command}"))
+        Error::Incomplete(format!("{what} ({error}): {command}"))
     }
 }
 

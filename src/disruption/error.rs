@@ -1,5 +1,7 @@
 //! Errors of disruptions.
 
+use crate::runtime::api_errors::describe;
+
 /// Why a disruption can't begin, or is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,5 +41,13 @@ impl Error {
     /// An error of a request to the API server, for an operation such as `list the nodes`.
     pub(crate) fn api(operation: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         |source| Self::Api { operation: operation.into(), source: Box::new(source) }
+    }
+
+    /// The error with its cause, each once, for a message about more than this error.
+    pub(crate) fn with_cause(&self) -> String {
+        match self {
+            Self::Api { source, .. } => format!("{self}: {}", describe(source)),
+            error => error.to_string(),
+        }
     }
 }

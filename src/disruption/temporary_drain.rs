@@ -49,10 +49,10 @@ impl TemporaryDrain {
             self.is_changed = false;
             return Ok(());
         };
-        let error = anyhow::Error::from(error);
         Err(Error::Incomplete(format!(
-            "{} still has another drain ({error:#}): {}",
+            "{} still has another drain ({}): {}",
             self.workload,
+            error.with_cause(),
             self.command()
         )))
     }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::support::{adieu, folder, kubeconfig, run, server, succeed};
 
 /// The commands for users.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "audit",
+    "calibrate",
     "check",
     "completion",
     "diff",
