@@ -30,7 +30,8 @@ fn the_question_names_what_is_created_and_its_bounds() {
     let bounds = ["--rate", "10", "--limit", "10m", "--window", "5m"];
     let question = intention(&[&both[..], &bounds].concat());
     for part in [
-        "measure ClusterIP, NodePort, GatewayClass/eg in the cluster https://10.0.0.1:6443 (context prod), namespace shop",
+        "measure ClusterIP, NodePort, GatewayClass/eg in the cluster https://10.0.0.1:6443",
+        "(context prod), namespace shop: create",
         "create 3 pods of the image adieu:1 and objects of the kinds Gateway, HTTPRoute, Job, Service",
         "send 60 requests/s to them from here, for 30 min and 108000 requests at most",
         "delete 5 of them one after the other",
