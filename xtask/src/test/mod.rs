@@ -335,6 +335,7 @@ fn pure_crates_have_no_client(workspace: &Workspace) -> Result<()> {
         "adieu-exposures",
         "adieu-manifests",
         "adieu-observer",
+        "adieu-recommend",
         "adieu-review",
         "adieu-scheduler",
     ] {

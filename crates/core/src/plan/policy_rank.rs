@@ -56,6 +56,12 @@ pub(super) fn ranked_defaults(
     ranked(context.cluster_policies.iter().filter(|policy| has_defaults(&policy.spec.policy)))
 }
 
+/// The cluster policy with the defaults of a namespace.
+#[must_use]
+pub fn default_policy(context: &NamespaceContext) -> Option<&ClusterGracefulPolicy> {
+    ranked_defaults(context).0
+}
+
 /// The policy that wins at its level, by priority, then the older, then the first by name, and the others.
 pub(super) fn ranked<'a, P: AnyPolicy + 'a>(
     policies: impl Iterator<Item = &'a Arc<P>>,
