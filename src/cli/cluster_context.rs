@@ -13,7 +13,7 @@ use super::{
     traffic_objects::TrafficObjects,
 };
 use crate::{
-    api::labels,
+    api::{ClusterGracefulPolicy, GracefulPolicy, labels},
     index::{
         exposures::TrafficCache,
         list::{Selectors, for_each},
@@ -150,6 +150,16 @@ impl ClusterContext {
             native_sleep: self.native_sleep,
             has_unusable_policy: self.policies.are_incomplete,
         }
+    }
+
+    /// The policies of the namespace, or of all.
+    pub(super) fn policies(&self) -> &[Arc<GracefulPolicy>] {
+        self.policies.namespaced()
+    }
+
+    /// The cluster policies, whether they apply in the namespace or not.
+    pub(super) fn cluster_policies(&self) -> &[Arc<ClusterGracefulPolicy>] {
+        self.policies.cluster_policies()
     }
 
     /// The warning if the API server doesn't serve the policies' kinds.

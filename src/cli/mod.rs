@@ -24,6 +24,7 @@ mod node_shutdown;
 mod policies;
 mod print;
 mod profiles;
+mod recommend;
 mod reference;
 mod revert;
 mod status;
@@ -100,6 +101,9 @@ enum Command {
     /// Lists the built-in drain profiles: the drain that each way to the pods needs, with its source.
     #[command(long_about = profiles::HELP)]
     Profiles(profiles::Arguments),
+    /// Recommends policies with the times that workloads need, from their exposures and terminations.
+    #[command(long_about = recommend::HELP)]
+    Recommend(recommend::Arguments),
     /// Reverts the injection: in the cluster, where workloads are opted out, or in manifests.
     #[command(long_about = revert::HELP)]
     Revert(Box<revert::Arguments>),
@@ -148,6 +152,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Profiles(arguments) => profiles::run(&arguments),
+        Command::Recommend(arguments) => return recommend::run(&arguments),
         Command::Revert(arguments) => return revert::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),

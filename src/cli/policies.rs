@@ -103,6 +103,11 @@ impl Policies {
         self.labels.get(namespace)
     }
 
+    /// The policies of all namespaces that were read.
+    pub(super) fn namespaced(&self) -> &[Arc<GracefulPolicy>] {
+        &self.namespaced
+    }
+
     /// The policies of a namespace.
     pub(super) fn in_namespace(&self, namespace: &str) -> Vec<Arc<GracefulPolicy>> {
         let inside = |policy: &&Arc<GracefulPolicy>| policy.metadata.namespace.as_deref() == Some(namespace);
