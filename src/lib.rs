@@ -14,6 +14,7 @@
 //! | [`scheduler`] (crate `adieu-scheduler`) | which workload may roll out now; a workload's rollout progress | data only: no client, clock or async runtime |
 //! | crate `adieu-review` | reviews of the webhook: bytes in, bytes out | data only: no client, clock or async runtime |
 //! | crate `adieu-exposures` | the ways in which requests reach pods, and the drain that follows | data only: no client, clock or async runtime |
+//! | crate `adieu-recommend` | the fewest policies that give every workload the times that it needs | data only: no client, clock or async runtime |
 //! | crate `adieu-audit` | workloads whose terminations lose requests: objects in, findings out | data only: no client, clock or async runtime |
 //! | [`manifests`] (crate `adieu-manifests`) | a manifest engine: reads, edits and writes YAML and JSON | data only: no client, clock or async runtime |
 //! | [`verify`] (crate `adieu-verify`) | the effect of a disruption on requests: lost requests, and the required drain | data only |

@@ -1,5 +1,5 @@
 //! Every test that docs/rules.md and the invariants in ARCHITECTURE.md name exists, so that none of them loses its test
-//! unnoticed, and so does every file that ARCHITECTURE.md names.
+//! unnoticed, and so does every file that ARCHITECTURE.md names. Every command of docs/adopting.md has a test.
 
 #![allow(clippy::unwrap_used)]
 
@@ -54,6 +54,21 @@ fn every_test_that_an_invariant_names_exists() {
     assert!(named.len() > 30, "cannot find the tests: {named:?}");
     let missing = missing(root, named);
     assert!(missing.is_empty(), "ARCHITECTURE.md names tests that do not exist: {missing:?}");
+}
+
+#[test]
+fn every_command_of_the_adoption_guide_has_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/adopting.md")).unwrap();
+    let blocks = guide.split("```console\n").skip(1).filter_map(|block| block.split("```").next());
+    let commands = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap().trim());
+    let commands: BTreeSet<&str> = commands.filter(|command| !command.is_empty()).collect();
+    let row = |line: &'_ str| line.strip_prefix("| `")?.strip_suffix("` |")?.split_once("` | `");
+    let rows: Vec<(&str, &str)> = guide.lines().filter_map(row).collect();
+    let tested: BTreeSet<&str> = rows.iter().map(|(command, _)| *command).collect();
+    assert_eq!(commands, tested, "docs/adopting.md: its table has a row for each command");
+    let missing = missing(root, rows.iter().map(|(_, test)| *test).collect());
+    assert!(missing.is_empty(), "docs/adopting.md names tests that do not exist: {missing:?}");
 }
 
 #[test]

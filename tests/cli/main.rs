@@ -15,6 +15,7 @@ mod files;
 mod output;
 mod profiles;
 mod properties;
+mod recommend;
 mod revert;
 mod shell;
 mod status;

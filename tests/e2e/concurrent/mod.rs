@@ -18,5 +18,6 @@ mod matching;
 mod pipes;
 mod pods;
 mod policies;
+mod recommend;
 pub mod revert;
 mod terminations;
