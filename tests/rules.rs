@@ -63,8 +63,10 @@ fn every_command_of_the_adoption_guide_has_a_test() {
     let blocks = guide.split("```console\n").skip(1).filter_map(|block| block.split("```").next());
     let commands = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap().trim());
     let commands: BTreeSet<&str> = commands.filter(|command| !command.is_empty()).collect();
-    let row = |line: &'_ str| line.strip_prefix("| `")?.strip_suffix("` |")?.split_once("` | `");
-    let rows: Vec<(&str, &str)> = guide.lines().filter_map(row).collect();
+    let rows: Vec<(&str, &str)> = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.strip_suffix("` |")?.split_once("` | `"))
+        .collect();
     let tested: BTreeSet<&str> = rows.iter().map(|(command, _)| *command).collect();
     assert_eq!(commands, tested, "docs/adopting.md: its table has a row for each command");
     let missing = missing(root, rows.iter().map(|(_, test)| *test).collect());

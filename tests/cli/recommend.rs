@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command};
 
-use adieu::api::TerminationProfileStatus;
+use adieu::api::{TerminationProfileStatus, check_policy};
 use serde_json::{Value, json};
 
 use crate::support::{Finished, documents, kubeconfig, run, server};
@@ -181,4 +181,13 @@ fn without_the_right_to_list_policies_nothing_is_recommended() {
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     assert!(finished.stderr.contains("so shutdown timeouts are kept"), "{}", finished.stderr);
     assert!(finished.stdout.contains("no termination was observed"), "{}", finished.stdout);
+}
+
+#[test]
+fn the_budget_of_the_adoption_guide_is_valid() {
+    let guide = include_str!("../../docs/adopting.md");
+    let budget = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let budget = &documents(budget)[0];
+    assert_eq!(check_policy(budget), []);
+    assert_eq!(budget["kind"], "ClusterGracefulPolicy");
 }

@@ -85,6 +85,14 @@ fn managed_workloads_of_a_namespace_are_listed_with_their_state() {
 }
 
 #[test]
+fn the_status_of_all_namespaces_is_listed() {
+    let finished = status(&cluster("status-all-namespaces", ""), &["-A"]);
+    assert_eq!(finished.code, 0, "{}", finished.stderr);
+    let line = finished.stdout.lines().find(|line| line.contains("Deployment/web")).unwrap();
+    assert!(line.starts_with("shop ") && line.contains("GracefulPolicy/checkout"), "{line}");
+}
+
+#[test]
 fn what_cannot_be_read_is_reported() {
     let finished = status(&cluster("status-policies", "gracefulpolicies"), &["--all"]);
     assert_eq!(finished.code, 0);
