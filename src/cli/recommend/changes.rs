@@ -39,6 +39,7 @@ pub(super) enum Change {
 }
 
 /// The times of a pod in seconds.
+#[allow(clippy::struct_field_names, reason = "the unit is part of a field's name in the output")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodTimes {

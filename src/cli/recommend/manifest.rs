@@ -1,6 +1,6 @@
 //! Recommended policies as manifests.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 
 use adieu_recommend::{Recommended, RecommendedPolicy};
 use anyhow::Context as _;
@@ -84,7 +84,10 @@ fn comments(recommended: &RecommendedPolicy, evidence: &HashMap<WorkloadKey, &[S
 }
 
 fn document(comments: &[String], policy: &impl serde::Serialize) -> anyhow::Result<String> {
-    let comments: String = comments.iter().map(|line| format!("# {}\n", escaped(line))).collect();
-    let yaml = serde_saphyr::to_string(policy).context("cannot write YAML")?;
-    Ok(comments + &yaml)
+    let mut text = String::new();
+    for line in comments {
+        // Writing to a String doesn't fail.
+        let _ = writeln!(text, "# {}", escaped(line));
+    }
+    Ok(text + &serde_saphyr::to_string(policy).context("cannot write YAML")?)
 }
