@@ -26,7 +26,7 @@ pub(super) fn wanted(setting: &Setting<i64>, profile: Option<&TerminationProfile
         // A shorter time isn't rounded up to a longer one.
         if seconds < *value { rounded.min(*value) } else { rounded }
     });
-    let observed = profile.map_or_else(|| "no termination was observed".to_owned(), observed);
+    let observed = profile.map_or_else(|| "no termination was observed, so it is kept".to_owned(), observed);
     if present(setting).is_none() {
         let short = recommended.filter(|seconds| seconds > value && from.is_annotation());
         let note = short.map(|seconds| {
@@ -37,8 +37,9 @@ pub(super) fn wanted(setting: &Setting<i64>, profile: Option<&TerminationProfile
         let evidence = format!("shutdown timeout {value} s: {from}; {observed}");
         return WantedTime { seconds: None, evidence, note };
     }
-    let (seconds, kept) = recommended.map_or((*value, ", so it is kept"), |seconds| (seconds, ""));
-    let evidence = format!("shutdown timeout {seconds} s: {observed}{kept}");
+    let seconds = recommended.unwrap_or(*value);
+    // The same whether it was applied already or not.
+    let evidence = format!("shutdown timeout {seconds} s: {observed}");
     WantedTime { seconds: Some(seconds), evidence, note: None }
 }
 
@@ -114,9 +115,7 @@ mod tests {
             let setting = Setting { value: present, from: Source::Default };
             let wanted = wanted(&setting, Some(&profile(&recommendation)));
             assert_eq!((wanted.seconds, wanted.note), (Some(expected), None), "{recommendation}");
-            let kept = if recommendation.is_null() { ", so it is kept" } else { "" };
-            let evidence =
-                format!("shutdown timeout {expected} s: p99 of 214 terminations is 9 s, 1 killed{kept}");
+            let evidence = format!("shutdown timeout {expected} s: p99 of 214 terminations is 9 s, 1 killed");
             assert_eq!(wanted.evidence, evidence);
         }
         let setting = Setting { value: 30, from: Source::Default };
