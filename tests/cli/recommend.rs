@@ -104,17 +104,17 @@ fn policies_are_recommended_from_exposures_and_terminations() {
     assert_eq!(
         found,
         [
-            (&json!("recommended"), &json!({"drainSeconds": 30, "shutdownTimeoutSeconds": 15})),
+            (&json!("recommended"), &json!({"shutdownTimeoutSeconds": 30})),
             (
-                &json!("recommended-drain-10-shutdown-30"),
-                &json!({"selector": selector("api"), "drainSeconds": 10, "shutdownTimeoutSeconds": 30}),
+                &json!("recommended-shutdown-15"),
+                &json!({"selector": selector("web"), "shutdownTimeoutSeconds": 15}),
             ),
-            (&json!("recommended-drain-30-shutdown-15"), &json!({"selector": selector("web")})),
+            (&json!("recommended-shutdown-30"), &json!({"selector": selector("api")})),
         ]
     );
     assert_eq!(policies[1]["metadata"]["labels"], json!({"adieu.dev/recommended": "true"}));
     for comment in [
-        "# GracefulPolicy shop/recommended-drain-30-shutdown-15\n# Deployment web\n",
+        "# GracefulPolicy shop/recommended-shutdown-15\n# Deployment web\n",
         "#   drain 30 s: Ingress shop/web (Ingress or Gateway of NGINX, IngressClass/nginx): it may take",
         "#   shutdown timeout 15 s: p99 of 214 terminations is 9 s, 0 killed\n",
         "#   shutdown timeout 30 s: no termination was observed, so it is kept\n",
@@ -156,7 +156,7 @@ fn policies_that_are_applied_are_recommended_again_and_differ_in_nothing() {
     policies[2]["spec"]["drainSeconds"] = json!(5);
     policies.push(obsolete);
     let differences = recommend(&cluster("recommend-changed", &policies, ""), &["-A", "--diff"]);
-    let expected = "~ GracefulPolicy shop/recommended-drain-30-shutdown-15\n-   spec.drainSeconds: 5\n\
+    let expected = "~ GracefulPolicy shop/recommended-shutdown-30\n-   spec.drainSeconds: 5\n\
                     - GracefulPolicy shop/recommended-old\n";
     assert_eq!((differences.code, differences.stdout.as_str()), (1, expected), "{}", differences.stderr);
 }
@@ -168,7 +168,7 @@ fn only_selected_workloads_of_a_namespace_get_policies_and_defaults_are_not_set(
     let policies = documents(&finished.stdout);
     let specs: Vec<_> = policies.iter().map(|policy| &policy["spec"]).collect();
     let selector = json!({"matchLabels": {"app": "web"}});
-    assert_eq!(specs, [&json!({"selector": selector, "drainSeconds": 30, "shutdownTimeoutSeconds": 15})]);
+    assert_eq!(specs, [&json!({"selector": selector, "shutdownTimeoutSeconds": 15})]);
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use adieu_core::{
-    api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, annotations::POLICY, defaults, limits},
+    api::{
+        ClusterGracefulPolicy, DrainSeconds, GracefulPolicy, GracefulPolicySpec, annotations::POLICY, defaults,
+        limits,
+    },
     plan::{NamespaceContext, Resolution, Workload, resolve},
 };
 use kube::core::ObjectMeta;
@@ -62,8 +65,8 @@ pub(crate) fn times(resolution: &Resolution) -> Times {
 }
 
 /// A drain as the value of a policy's field.
-fn drain(seconds: i64) -> i64 {
-    seconds
+fn drain(seconds: i64) -> DrainSeconds {
+    seconds.into()
 }
 
 /// Sets the times of a policy.

@@ -1,7 +1,7 @@
 //! The times that workloads need.
 
 /// The times of a workload that a policy sets, in seconds. `None` is a time that no policy has to set, because an
-/// annotation sets it.
+/// annotation sets it, or because the drain is `Auto`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Times {
     /// From the start of the termination to SIGTERM.

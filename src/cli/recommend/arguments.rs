@@ -14,7 +14,8 @@ them (adieu explain shows all of them)
   shutdown timeout  how the pods terminated, as the TerminationProfile of the workload reports it; it is rounded up to 5, 10, \
 15, 20, 30, 45, 60, 90, 120, 180, 240 or 300 s and then to whole multiples of 300 s, so that fewer policies are needed
 
-A time without evidence stays what it is, and so does a longer drain that a policy of yours sets. Workloads that are opted in \
+The drain is Auto by default and so follows from the exposures: a policy sets it only in place of a shorter number that \
+a policy of yours has. A time without evidence stays what it is, and so does a longer drain that a policy of yours sets. Workloads that are opted in \
 already are part of it. Others are opted in if they have an exposure or a recommended timeout, and are of --kinds. \
 Opted-out workloads and those in kube-system are not part of it.
 
@@ -34,14 +35,14 @@ Examples:
   adieu recommend -A --diff
   adieu recommend -A -o json
 
-  # GracefulPolicy shop/recommended-drain-30-shutdown-15
+  # GracefulPolicy shop/recommended-shutdown-15
   # Deployment web
   #   drain 30 s: Ingress shop/web (Ingress or Gateway of NGINX): it may take 15 to 30 s to notice that a pod terminates
   #   shutdown timeout 15 s: p99 of 214 terminations is 9 s, 0 killed
   apiVersion: adieu.dev/v1alpha1
   kind: GracefulPolicy
   metadata:
-    name: recommended-drain-30-shutdown-15
+    name: recommended-shutdown-15
     namespace: shop
     labels:
       adieu.dev/recommended: \"true\"
@@ -49,7 +50,6 @@ Examples:
     selector:
       matchLabels:
         app: web
-    drainSeconds: 30
     shutdownTimeoutSeconds: 15
 
 The exit code is 0, 1 if --diff finds a difference, and 2 if there is no result.";

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use adieu_exposures::{Pods, TrafficObject, exposures_of};
+use adieu_exposures::{NamespaceExposures, Pods, TrafficObject, exposures_of};
 use adieu_recommend::Namespace;
 use anyhow::{Context as _, bail};
 use kube::{Client, Error, Resource as _, core::DynamicObject};
@@ -65,7 +65,7 @@ pub(super) async fn read(client: &Client, selection: Selection<'_>) -> anyhow::R
     let mut reader = Reader {
         cluster: &cluster,
         kinds: selection.kinds,
-        objects: &traffic.objects,
+        objects: traffic.objects.into(),
         profiles,
         selected,
         namespaces: BTreeMap::new(),
@@ -119,7 +119,7 @@ async fn list(
 struct Reader<'a> {
     cluster: &'a ClusterContext,
     kinds: &'a [Kind],
-    objects: &'a [Arc<TrafficObject>],
+    objects: Arc<[Arc<TrafficObject>]>,
     profiles: Profiles,
     /// `None`: all.
     selected: Option<HashSet<WorkloadKey>>,
@@ -157,11 +157,11 @@ impl Reader<'_> {
         if let Some(reason) = cached.too_large() {
             warn(&format!("{kind} {}/{} keeps its times: {reason}", key.namespace, key.name));
         }
-        let cluster = self.cluster;
+        let (cluster, objects) = (self.cluster, &self.objects);
         let namespace = self.namespaces.entry(key.namespace.clone()).or_insert_with_key(|name| Namespace {
             name: name.clone(),
             candidates: vec![],
-            context: cluster.namespace_context(name),
+            context: NamespaceExposures::added_to(cluster.namespace_context(name), name, objects.clone()),
         });
         let pods = Pods { namespace: &key.namespace, labels: &pod_labels(&object) };
         let NamespaceContext { services, .. } = &namespace.context;
@@ -169,7 +169,7 @@ impl Reader<'_> {
             kind,
             object: &object,
             context: &namespace.context,
-            exposures: exposures_of(pods, services.iter().map(Arc::as_ref), self.objects),
+            exposures: exposures_of(pods, services.iter().map(Arc::as_ref), &self.objects),
             profile: self.profiles.of(&key, &object.metadata),
             is_selected: cached.too_large().is_none()
                 && self.selected.as_ref().is_none_or(|selected| selected.contains(&key)),

@@ -8,12 +8,12 @@ use crate::{
     plan::{NamespaceContext, Setting},
 };
 
-/// The drain that a policy sets now; `None` if an annotation does.
+/// The drain that a policy sets now; `None` if an annotation does, or if it is `Auto`.
 pub(super) fn present(setting: &Setting<i64>) -> Option<i64> {
-    (!setting.from.is_annotation()).then_some(setting.value)
+    (!setting.from.is_annotation() && !setting.from.is_automatic()).then_some(setting.value)
 }
 
-/// The drain that the exposures need. `by_user` is the drain without recommended policies: if a policy of a user sets a
+/// The drain that the exposures need: if it is `Auto`, no policy has to set it. `by_user` is the drain without recommended policies: if a policy of a user sets a
 /// longer one, it is kept, because the exposures that are known may not be all.
 pub(super) fn wanted(
     exposures: &[Exposure],
@@ -22,6 +22,11 @@ pub(super) fn wanted(
     by_user: &Setting<i64>,
 ) -> WantedTime {
     let Setting { value, from } = setting;
+    if by_user.from.is_automatic() {
+        let Drain { seconds, because } = drain_of(exposures, &profiles(context));
+        let evidence = format!("drain {seconds} s: {because}");
+        return WantedTime { seconds: None, evidence, note: None };
+    }
     if exposures.is_empty() {
         let evidence = format!("drain {value} s: no exposure is known, so it is kept");
         return WantedTime { seconds: present(setting), evidence, note: None };
@@ -45,6 +50,6 @@ pub(super) fn wanted(
 }
 
 /// The drain profiles that apply in a namespace, beside the built-in ones.
-fn profiles(_context: &NamespaceContext) -> Profiles {
-    Profiles::default()
+fn profiles(context: &NamespaceContext) -> Profiles {
+    Profiles::of(&context.cluster_policies)
 }

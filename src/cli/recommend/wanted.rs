@@ -3,7 +3,7 @@
 /// A time with its evidence.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct WantedTime {
-    /// The time that a policy has to set, in seconds; `None` if an annotation sets it.
+    /// The time that a policy has to set, in seconds; `None` if an annotation sets it, or if the drain is `Auto`.
     pub(super) seconds: Option<i64>,
     /// The time and why it is needed.
     pub(super) evidence: String,

@@ -51,6 +51,6 @@ async fn a_namespace_is_adopted_with_the_recommended_policies() {
     assert_eq!(drain(&scene.deployment("worker").await), None);
     assert_eq!(differs().await, Some(0));
     let status = adieu(&scene, &["status"]).await;
-    assert!(status.contains("GracefulPolicy/recommended-drain-30"), "{status}");
+    assert!(status.contains("GracefulPolicy/recommended-shutdown-30"), "{status}");
     scene.end().await;
 }
