@@ -1,4 +1,4 @@
-//! `adieu calibrate` through a Service. `cargo xtask bench drain` calibrates from inside the cluster, and applies the drain.
+//! `adieu calibrate` through a Service. `cargo xtask bench drain` calibrates from inside the cluster.
 
 use std::{env, fs, process::Stdio};
 
@@ -7,8 +7,8 @@ use k8s_openapi::api::{
     core::v1::{Pod, Service},
 };
 use kube::{
-    Api,
-    api::{ListParams, Patch, PatchParams},
+    Api, Client,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -54,6 +54,11 @@ async fn objects(scene: &Scene) -> [usize; 3] {
     ]
 }
 
+fn cluster_policies(client: &Client) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<adieu::api::ClusterGracefulPolicy>(&());
+    Api::all_with(client.clone(), &resource)
+}
+
 async fn nothing_is_left(scene: &Scene) {
     eventually("everything to be removed", || async { objects(scene).await == [0; 3] }).await;
 }
@@ -93,11 +98,17 @@ fn assert_measured(report: &Value, terminations: u64) {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn a_calibration_measures_a_service_and_leaves_nothing() {
+async fn a_calibration_measures_a_service_writes_a_policy_and_leaves_nothing_else() {
     let scene = restricted().await;
     let page = env::temp_dir().join(format!("{}.html", scene.namespace));
-    let report = report(&scene, &["--terminations", "3", "--report", page.to_str().unwrap()]).await;
+    let apply = ["--apply", "--policy", &scene.namespace];
+    let arguments = ["--terminations", "3", "--report", page.to_str().unwrap()];
+    let report = report(&scene, &[&arguments[..], &apply].concat()).await;
     assert_measured(&report, 3);
+    let policies = cluster_policies(&scene.client);
+    let policy = policies.get(&scene.namespace).await.unwrap();
+    assert_eq!(policy.data["spec"]["drainProfiles"], report["drainProfiles"]);
+    policies.delete(&scene.namespace, &DeleteParams::default()).await.unwrap();
     nothing_is_left(&scene).await;
     assert_eq!(fs::read_to_string(&page).unwrap().matches("<svg").count(), 1);
     fs::remove_file(page).unwrap();

@@ -249,11 +249,12 @@ impl Runner<'_> {
         let so_far = *count.wait_for(enough).await.context("the load ended")?;
         if let Some(cause) = so_far.cause {
             let Requests { sent, lost, .. } = so_far.requests;
-            bail!(
+            return Err(Unanswered(format!(
                 "{} does not answer ({cause}), so nothing was disrupted: {lost} of {sent} requests were lost before \
                  the disruption; use --disrupt none for details",
                 self.options.url
-            );
+            ))
+            .into());
         }
         Ok(())
     }
@@ -296,6 +297,11 @@ impl Runner<'_> {
         self.interrupted.run_until_cancelled(work).await.unwrap_or_else(|| Err(anyhow!(Interrupted)))
     }
 }
+
+/// Requests were lost before the disruption.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unanswered(String);
 
 /// Sends the load, from here or from the cluster, until `stop`. Returns its measurements, and the error that ended it
 /// early.

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     prepared_run::PreparedRun,
-    runner::{Interrupted, REVERT_LIMIT, Runner},
+    runner::{Interrupted, REVERT_LIMIT, Runner, Unanswered},
 };
 use crate::{
     cli::print::causes,
@@ -17,6 +17,10 @@ use crate::{
     plan::Kind,
     verify::{PodTimelines, Trial, Tuning, TuningLimits, TuningReport, VerificationReport},
 };
+
+/// How long requests may be lost because of an earlier disruption: connection tracking forgets a connection attempt to a
+/// pod that is gone after two minutes.
+const SETTLING_LIMIT: Duration = Duration::from_mins(3);
 
 impl Runner<'_> {
     /// Disrupts the workload with different drains, and restores its annotation.
@@ -66,8 +70,7 @@ impl Runner<'_> {
                 self.wait_for_drain(prepared, pods, seconds).await
             })
             .await?;
-            let mut trial = self.unless_interrupted(self.again(prepared)).await?;
-            let (report, _) = Box::pin(self.run_prepared(&mut trial)).await?;
+            let report = Box::pin(self.disrupt_once(prepared)).await?;
             if let Some(why) = report.incomplete {
                 bail!("the disruption with a drain of {seconds} s is incomplete: {why}");
             }
@@ -77,6 +80,21 @@ impl Runner<'_> {
             tuning.record(trial_of(&report, seconds));
         }
         Ok(())
+    }
+
+    /// Disrupts the workload once. Before that, requests may still be lost because of the drain of the last disruption: a
+    /// slow proxy still sends to pods that are gone.
+    async fn disrupt_once(&self, prepared: &PreparedRun) -> anyhow::Result<VerificationReport> {
+        let started = Instant::now();
+        loop {
+            let mut trial = self.unless_interrupted(self.again(prepared)).await?;
+            match Box::pin(self.run_prepared(&mut trial)).await {
+                Err(error) if error.is::<Unanswered>() && started.elapsed() < SETTLING_LIMIT => {
+                    self.progress.phase("waiting until no request is lost");
+                }
+                outcome => return outcome.map(|(report, _)| report),
+            }
+        }
     }
 
     /// Waits until all pods, and at least so many, are ready with this drain, and no other ones are left.
