@@ -125,7 +125,8 @@ impl Cluster {
             }
         });
         let namespace = Some("shop".into());
-        let arguments = Arguments { pre: false, namespace, image: "pause".into(), wait: 0, output: Format::Text };
+        let arguments =
+            Arguments { pre: false, namespace, image: "pause".into(), wait: 0, output: Format::Text };
         run_checks(&Client::new(service, "default"), &arguments).await
     }
 }

@@ -70,8 +70,7 @@ impl Arguments {
         let is_plugin = Path::new(&program).file_stem().is_some_and(|name| name == "kubectl-adieu");
         let command = || if is_plugin { Self::command().bin_name("kubectl adieu") } else { Self::command() };
         let mut matches = command().get_matches();
-        Self::from_arg_matches_mut(&mut matches)
-            .unwrap_or_else(|error| error.format(&mut command()).exit())
+        Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command()).exit())
     }
 }
 

@@ -122,10 +122,7 @@ mod tests {
             (anyhow!(denied()).context("cannot list pods"), cannot_list),
             (anyhow!(ReadError::Api(denied())).context("cannot list pods"), cannot_list),
             (anyhow!(Box::new(denied())).context("cannot list pods"), cannot_list),
-            (
-                anyhow!(Repeats(io::Error::other("the disk is full"))),
-                "cannot write x.yaml: the disk is full",
-            ),
+            (anyhow!(Repeats(io::Error::other("the disk is full"))), "cannot write x.yaml: the disk is full"),
             (anyhow!("b").context("a"), "a: b"),
         ] {
             assert_eq!(causes(&error), expected);

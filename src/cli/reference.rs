@@ -67,7 +67,8 @@ impl Number for Vec<Reference> {
 
 impl Number for Option<Reference> {
     const IS_REQUIRED: bool = false;
-    const HELP: &'static str = "The workload, as kubectl takes it, such as deployment/web, sts/db or ds agent";
+    const HELP: &'static str =
+        "The workload, as kubectl takes it, such as deployment/web, sts/db or ds agent";
 
     fn of(references: Vec<Reference>) -> Result<Self, String> {
         let count = references.len();

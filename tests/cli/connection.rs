@@ -1,7 +1,7 @@
 //! The options that choose the cluster, unreachable clusters, and closed pipes.
 
 use std::{
-    io::{pipe, Write as _},
+    io::{Write as _, pipe},
     net::TcpListener,
     path::Path,
     process::{Command, Stdio},
@@ -22,7 +22,8 @@ fn without_kubeconfig(arguments: &[&str]) -> Finished {
 fn cluster(name: &'static str) -> impl Fn(&str) -> (u16, Value) + Send + Sync {
     move |target| {
         let path = target.split('?').next().unwrap();
-        let metadata = json!({"name": name, "namespace": "shop", "annotations": {"adieu.dev/graceful": "true"}});
+        let metadata =
+            json!({"name": name, "namespace": "shop", "annotations": {"adieu.dev/graceful": "true"}});
         let spec = json!({"template": {"spec": {"containers": [{"name": "web", "image": "web"}]}}});
         let items = match path.rsplit('/').next().unwrap() {
             "deployments" => json!([{"metadata": metadata, "spec": spec}]),
@@ -51,7 +52,10 @@ fn the_connection_may_be_chosen_before_and_after_the_command() {
         (&["--kubeconfig", file, "status"], "Deployment/first"),
         (&["status", "--kubeconfig", file, "--context", "second"], "Deployment/second"),
         (&["--context=second", "status", "--kubeconfig", file], "Deployment/second"),
-        (&["status", "--kubeconfig", file, "--cluster", "second", "--request-timeout=0"], "Deployment/second"),
+        (
+            &["status", "--kubeconfig", file, "--cluster", "second", "--request-timeout=0"],
+            "Deployment/second",
+        ),
     ] {
         let finished = without_kubeconfig(arguments);
         assert_eq!(finished.code, 0, "{arguments:?}: {}", finished.stderr);

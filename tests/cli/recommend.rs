@@ -99,7 +99,8 @@ fn policies_are_recommended_from_exposures_and_terminations() {
     let finished = recommend(&cluster("recommend", &[], ""), &["-A"]);
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     let policies = documents(&finished.stdout);
-    let found: Vec<_> = policies.iter().map(|policy| (&policy["metadata"]["name"], &policy["spec"])).collect();
+    let found: Vec<_> =
+        policies.iter().map(|policy| (&policy["metadata"]["name"], &policy["spec"])).collect();
     let selector = |name: &str| json!({"matchLabels": {"app": name}});
     assert_eq!(
         found,
@@ -141,7 +142,10 @@ fn policies_that_are_applied_are_recommended_again_and_differ_in_nothing() {
     assert_eq!(report["summary"]["protected"], 2);
     let web = &report["workloads"][1];
     assert_eq!((&web["name"], &web["change"]), (&json!("web"), &json!("Protected")));
-    assert_eq!((&web["before"]["gracePeriodSeconds"], &web["after"]["gracePeriodSeconds"]), (&json!(30), &json!(50)));
+    assert_eq!(
+        (&web["before"]["gracePeriodSeconds"], &web["after"]["gracePeriodSeconds"]),
+        (&json!(30), &json!(50))
+    );
 
     let mut policies = report["policies"].as_array().unwrap().clone();
     let config = cluster("recommend-applied", &policies, "");

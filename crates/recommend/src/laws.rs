@@ -74,22 +74,25 @@ fn spec() -> impl Strategy<Value = Value> {
 }
 
 fn namespace() -> impl Strategy<Value = Namespace> {
-    (candidates(), vec(spec(), 0..3), vec(spec(), 0..3)).prop_map(|(candidates, policies, cluster_policies)| {
-        let policies = policies.into_iter().enumerate().map(|(at, spec)| {
-            let mut policy = GracefulPolicy::new(&format!("p{at}"), serde_json::from_value(spec).unwrap());
-            policy.metadata.namespace = Some("shop".to_owned());
-            Arc::new(policy)
-        });
-        let cluster_policies = cluster_policies.into_iter().enumerate().map(|(at, spec)| {
-            Arc::new(ClusterGracefulPolicy::new(&format!("c{at}"), serde_json::from_value(spec).unwrap()))
-        });
-        let context = NamespaceContext {
-            policies: policies.collect(),
-            cluster_policies: cluster_policies.collect(),
-            ..NamespaceContext::default()
-        };
-        Namespace { name: "shop".to_owned(), candidates, context }
-    })
+    (candidates(), vec(spec(), 0..3), vec(spec(), 0..3)).prop_map(
+        |(candidates, policies, cluster_policies)| {
+            let policies = policies.into_iter().enumerate().map(|(at, spec)| {
+                let mut policy =
+                    GracefulPolicy::new(&format!("p{at}"), serde_json::from_value(spec).unwrap());
+                policy.metadata.namespace = Some("shop".to_owned());
+                Arc::new(policy)
+            });
+            let cluster_policies = cluster_policies.into_iter().enumerate().map(|(at, spec)| {
+                Arc::new(ClusterGracefulPolicy::new(&format!("c{at}"), serde_json::from_value(spec).unwrap()))
+            });
+            let context = NamespaceContext {
+                policies: policies.collect(),
+                cluster_policies: cluster_policies.collect(),
+                ..NamespaceContext::default()
+            };
+            Namespace { name: "shop".to_owned(), candidates, context }
+        },
+    )
 }
 
 /// The settings of a workload with its annotations.

@@ -125,8 +125,7 @@ fn unify(members: &mut [Member<'_>]) -> Vec<Note> {
         let candidate = member.candidate;
         let Some(times) = longest.get(&(candidate.key.kind, &candidate.labels)) else { continue };
         if !member.wanted.is_compatible(*times) {
-            let message =
-                "another workload has the same pod labels and needs longer times, so both get the longer ones";
+            let message = "another workload has the same pod labels and needs longer times, so both get the longer ones";
             notes.push(Note { workload: candidate.key.clone(), message: message.to_owned() });
         }
         member.wanted = *times;

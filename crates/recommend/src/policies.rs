@@ -196,10 +196,9 @@ impl<'a> Recommender<'a> {
     }
 
     fn note(&mut self, members: &[&Member<'_>], message: &str) {
-        let notes = members.iter().map(|member| Note {
-            workload: member.candidate.key.clone(),
-            message: message.to_owned(),
-        });
+        let notes = members
+            .iter()
+            .map(|member| Note { workload: member.candidate.key.clone(), message: message.to_owned() });
         self.notes.extend(notes);
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use adieu_core::{
     api::{
-        ClusterGracefulPolicy, DrainSeconds, GracefulPolicy, GracefulPolicySpec, annotations::POLICY, defaults,
-        limits,
+        ClusterGracefulPolicy, DrainSeconds, GracefulPolicy, GracefulPolicySpec, annotations::POLICY,
+        defaults, limits,
     },
     plan::{NamespaceContext, Resolution, Workload, resolve},
 };
@@ -36,11 +36,7 @@ pub(crate) fn context_of(
     policies: Vec<Arc<GracefulPolicy>>,
     cluster_policies: &[Arc<ClusterGracefulPolicy>],
 ) -> NamespaceContext {
-    NamespaceContext {
-        policies,
-        cluster_policies: cluster_policies.to_vec(),
-        ..NamespaceContext::default()
-    }
+    NamespaceContext { policies, cluster_policies: cluster_policies.to_vec(), ..NamespaceContext::default() }
 }
 
 /// Resolves the settings of a workload, without its annotations except that with the name of a policy.

@@ -175,9 +175,8 @@ fn a_selector_matches_the_workloads_of_its_group_only() {
 
 #[test]
 fn more_workloads_than_values_of_a_selector_need_several_policies() {
-    let numbered = |number: usize| {
-        deployment(&format!("{number:03}"), &format!("app={number:03}"), Some([20, 30]))
-    };
+    let numbered =
+        |number: usize| deployment(&format!("{number:03}"), &format!("app={number:03}"), Some([20, 30]));
     let all = (0..150).map(numbered);
     let other = deployment("other", "app=other", None);
     let recommended = recommend(&[shop(all.chain([other]).collect())], NAMESPACE);
@@ -227,23 +226,20 @@ fn a_workload_that_names_a_policy_gets_its_times_from_it_or_by_annotation() {
     };
     let candidates = vec![named("a", [20, 30]), named("b", [20, 30]), named("c", [40, 30])];
     let recommended = recommend(&[with_policies(candidates, vec![policy("checkout", json!({}))])], NAMESPACE);
-    assert_eq!(
-        specs(&recommended),
-        json!({"checkout": {"drainSeconds": 20, "shutdownTimeoutSeconds": 30}})
-    );
+    assert_eq!(specs(&recommended), json!({"checkout": {"drainSeconds": 20, "shutdownTimeoutSeconds": 30}}));
     assert_eq!(
         notes(&recommended),
-        ["c: the other workloads of GracefulPolicy checkout need other times: annotate it with adieu.dev/graceful: \"true\", \
-          adieu.dev/drain-seconds: \"40\", adieu.dev/shutdown-timeout-seconds: \"30\""]
+        [
+            "c: the other workloads of GracefulPolicy checkout need other times: annotate it with adieu.dev/graceful: \"true\", \
+          adieu.dev/drain-seconds: \"40\", adieu.dev/shutdown-timeout-seconds: \"30\""
+        ]
     );
 }
 
 #[test]
 fn workloads_with_the_same_labels_get_the_longest_times() {
-    let candidates = vec![
-        deployment("blue", "app=web", Some([30, 30])),
-        deployment("green", "app=web", Some([20, 60])),
-    ];
+    let candidates =
+        vec![deployment("blue", "app=web", Some([30, 30])), deployment("green", "app=web", Some([20, 60]))];
     let recommended = recommend(&[shop(candidates)], NAMESPACE);
     assert_eq!(
         specs(&recommended),
@@ -302,7 +298,10 @@ fn earlier_recommendations_are_replaced_only_if_all_workloads_are_known() {
 
     let replaced = recommend(&[namespace(later([40, 30]))], NAMESPACE);
     assert!(replaced.is_obsolete(&earlier.policy));
-    assert_eq!(replaced.policies[0].policy.metadata.name.as_deref(), Some("recommended-drain-40-shutdown-30"));
+    assert_eq!(
+        replaced.policies[0].policy.metadata.name.as_deref(),
+        Some("recommended-drain-40-shutdown-30")
+    );
     assert!(!recommend(&[namespace(web())], NAMESPACE).is_obsolete(&earlier.policy));
 
     let edited = recommend(&[namespace(later([40, 30]))], SELECTION);

@@ -28,7 +28,8 @@ impl<'a> Position<'a> {
         if let Some(option) = self.option.take() {
             self.values.push((option.get_id().as_str(), word));
         } else if word.starts_with('-') {
-            let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+            let (name, value) =
+                word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
             let option = option(self.command, name).filter(|option| option.get_action().takes_values());
             match (option, value) {
                 (Some(option), Some(value)) => self.values.push((option.get_id().as_str(), value)),

@@ -20,7 +20,8 @@ struct Cluster {
 impl Cluster {
     /// One in which adieu can be installed.
     fn new() -> Self {
-        let other = json!({"metadata": {"name": "policies.kyverno.io"}, "spec": {"names": {"shortNames": ["pol"]}}});
+        let other =
+            json!({"metadata": {"name": "policies.kyverno.io"}, "spec": {"names": {"shortNames": ["pol"]}}});
         Self {
             version: "v1.36.2",
             denied: "",
@@ -148,7 +149,9 @@ fn the_rights_are_those_for_the_kinds_of_the_chart() {
         let text = if file.is_file() { fs::read_to_string(file).unwrap() } else { String::new() };
         for kind in text.lines().filter_map(|line| line.strip_prefix("kind: ")) {
             let kind = kind.to_lowercase();
-            created.insert(kind.strip_suffix('y').map_or_else(|| kind.clone() + "s", |start| format!("{start}ies")));
+            created.insert(
+                kind.strip_suffix('y').map_or_else(|| kind.clone() + "s", |start| format!("{start}ies")),
+            );
         }
     }
     created.retain(|resource| !OPTIONAL.contains(&resource.as_str()));

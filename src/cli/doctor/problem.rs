@@ -90,7 +90,9 @@ pub(super) enum Problem {
     )]
     MissingRights(String),
     /// Webhooks can't be registered.
-    #[error("the API server does not serve {0} (admissionregistration.k8s.io/v1)\n  Enable that API: adieu needs it.")]
+    #[error(
+        "the API server does not serve {0} (admissionregistration.k8s.io/v1)\n  Enable that API: adieu needs it."
+    )]
     NoAdmission(String),
     /// There is an installation.
     #[error(

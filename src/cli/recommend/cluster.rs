@@ -53,7 +53,9 @@ pub(super) async fn read(client: &Client, selection: Selection<'_>) -> anyhow::R
     }
     warnings.iter().chain(&cluster.missing_kinds()).for_each(|warning| warn(warning));
     if !cluster.is_complete() {
-        bail!("policies or the labels of namespaces cannot be read, so what they set is unknown: see the warnings");
+        bail!(
+            "policies or the labels of namespaces cannot be read, so what they set is unknown: see the warnings"
+        );
     }
     let traffic = TrafficObjects::read(client, namespace).await;
     traffic.report_skipped();

@@ -161,7 +161,8 @@ mod tests {
         };
         let of = |spec: Value| Some(content(&ObjectMeta::default(), spec));
         let web = json!({"selector": {"matchLabels": {"app": "web"}}, "drainSeconds": 10});
-        let longer = json!({"selector": {"matchLabels": {"app": "web"}}, "drainSeconds": 30, "kinds": ["Deployment"]});
+        let longer =
+            json!({"selector": {"matchLabels": {"app": "web"}}, "drainSeconds": 30, "kinds": ["Deployment"]});
         let found: Vec<_> = [
             difference(NAMESPACED, &metadata("same"), of(web.clone()), of(web.clone())),
             difference(NAMESPACED, &metadata("new"), None, of(json!({"selector": {}}))),

@@ -39,10 +39,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn recommend_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let fleet = read(arguments)?;
     let is_selection = arguments.selector.is_some();
-    let options = Options {
-        replaces_earlier: !is_selection,
-        sets_defaults: arguments.all_namespaces && !is_selection,
-    };
+    let options =
+        Options { replaces_earlier: !is_selection, sets_defaults: arguments.all_namespaces && !is_selection };
     let recommended = recommend(&fleet.namespaces, options);
     let changes = changes::changes(&fleet, &recommended);
     let differences = difference::differences(&recommended, &fleet);

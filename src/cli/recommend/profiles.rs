@@ -45,9 +45,9 @@ impl Profiles {
         match listed.await {
             Ok(()) => {}
             Err(Error::Api(status)) if status.code == 404 => {}
-            Err(error) => warn(&format!(
-                "TerminationProfiles cannot be listed, so shutdown timeouts are kept: {error}"
-            )),
+            Err(error) => {
+                warn(&format!("TerminationProfiles cannot be listed, so shutdown timeouts are kept: {error}"))
+            }
         }
         Self(found)
     }

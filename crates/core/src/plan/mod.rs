@@ -79,8 +79,8 @@ pub use patch::{
 pub use pending_change::{CausingSetting, ExplainedChange, PendingChange};
 pub use pod_injection::{Owner, admit_pod};
 pub use pod_template::PodTemplate;
-pub use policy_rank::drain_profiles;
 pub use policy_rank::default_policy;
+pub use policy_rank::drain_profiles;
 pub use ports::{ReceivingPort, has_service, is_headless, receiving_ports, selects};
 pub use recommendation_change::{RecommendationChange, recommendation_change};
 pub use record::Record;

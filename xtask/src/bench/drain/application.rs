@@ -135,9 +135,7 @@ mod tests {
 
     #[test]
     fn the_drain_is_that_of_the_hook() {
-        let deployment = |lifecycle: Value| {
-            json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "lifecycle": lifecycle}]}}}})
-        };
+        let deployment = |lifecycle: Value| json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "lifecycle": lifecycle}]}}}});
         let drain = drain_of(&deployment(json!({"preStop": {"sleep": {"seconds": 10}}})));
         assert_eq!(drain.ok(), Some(10));
         for other in [json!(null), json!({"preStop": {"exec": {"command": ["sleep", "10"]}}})] {

@@ -48,7 +48,8 @@ impl<'a> Kubectl<'a> {
     /// Applies a manifest of the data planes, in which `values` replace words.
     pub fn apply(&self, file: &str, values: &[(&str, &str)]) -> Result<()> {
         let source = self.target.workspace().root().join(MANIFESTS).join(file);
-        let text = fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        let text =
+            fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
         let text = values.iter().fold(text, |text, (word, value)| text.replace(word, value));
         let mut manifests = NamedTempFile::new().context("cannot create a temporary file")?;
         manifests.write_all(text.as_bytes()).context("cannot write a temporary file")?;

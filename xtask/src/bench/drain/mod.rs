@@ -100,11 +100,8 @@ fn on(cluster: &Cluster, stays: bool, options: &Options) -> Result<Report> {
     let target = Target::ours(cluster.clone())?;
     let mode = proxy_mode(cluster)?;
     let outcome = install_and_measure(&target, options);
-    let restored = if stays {
-        set_proxy_mode(cluster, mode).and_then(|()| install::uninstall(&target))
-    } else {
-        Ok(())
-    };
+    let restored =
+        if stays { set_proxy_mode(cluster, mode).and_then(|()| install::uninstall(&target)) } else { Ok(()) };
     let report = outcome?;
     restored.map(|()| report)
 }

@@ -82,9 +82,8 @@ impl WayReport {
         let auto = after.auto;
         match shortest {
             Some(shortest) if auto < *shortest => {
-                missed.push(format!(
-                    "{way}: adieu chose {auto} s, less than the {shortest} s that are needed"
-                ));
+                missed
+                    .push(format!("{way}: adieu chose {auto} s, less than the {shortest} s that are needed"));
             }
             Some(shortest) if auto * 2 > shortest * HALVES => {
                 missed.push(format!(
