@@ -1,6 +1,6 @@
 //! A Service as the backend of proxies and load balancers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
@@ -11,10 +11,16 @@ use crate::{
     exposure::Exposure,
     kinds::Role,
     object_name::ObjectName,
+    objects::Objects,
     profiles::AWS_INSTANCE,
     traffic_object::TrafficObject,
-    ways::{BACKEND_CONFIG, BY_HINT, Classified, NETWORK_ENDPOINT_GROUPS, Targets, Way},
+    ways::{BACKEND_CONFIG, BY_HINT, Classified, NETWORK_ENDPOINT_GROUPS, Targets, Way, by_hint},
 };
+
+/// The maximum length of an annotation that is read as JSON, in bytes.
+const MAX_JSON: usize = 16 << 10;
+/// How many `BackendConfig`s of a Service count.
+const MAX_BACKEND_CONFIGS: usize = 100;
 
 static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
 
@@ -30,18 +36,29 @@ pub(crate) struct Backend<'a> {
     pub(crate) name: ObjectName,
     pub(crate) service: &'a Service,
     pub(crate) annotations: &'a BTreeMap<String, String>,
-    pub(crate) objects: &'a [Arc<TrafficObject>],
+    pub(crate) objects: &'a Objects<'a>,
+    /// The way that its annotations show.
+    pub(crate) hint: Option<&'static Way>,
+    /// The objects that set up a load balancer for it.
+    settings: Vec<&'a TrafficObject>,
+    /// The bindings to it that a controller made.
+    bindings: Vec<&'a TrafficObject>,
+    /// The kinds and namespaces of routes of other namespaces that may lead to it.
+    granted: HashSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Backend<'a> {
-    pub(crate) fn new(namespace: &str, service: &'a Service, objects: &'a [Arc<TrafficObject>]) -> Self {
+    pub(crate) fn new(namespace: &str, service: &'a Service, objects: &'a Objects<'a>) -> Self {
         let name = service.metadata.name.as_deref().unwrap_or_default();
-        Self {
-            name: ObjectName::new("Service", namespace, name),
-            service,
-            annotations: service.metadata.annotations.as_ref().unwrap_or(&NO_ANNOTATIONS),
-            objects,
-        }
+        let name = ObjectName::new("Service", namespace, name);
+        let annotations = service.metadata.annotations.as_ref().unwrap_or(&NO_ANNOTATIONS);
+        let of_role = |role: Role| objects.referring_to(&name).filter(move |object| object.kind.role == role);
+        let mut settings: Vec<_> = of_role(Role::Settings).collect();
+        settings.extend(backend_configs(annotations, objects));
+        let bindings = of_role(Role::Binding).filter(|binding| binding.is_made_by_controller).collect();
+        let granted = objects.granted_to(&name);
+        let hint = by_hint(annotations.keys());
+        Self { name, service, annotations, objects, hint, settings, bindings, granted }
     }
 
     /// The exposure of the Service through a proxy or load balancer: by `object`, or by the Service itself.
@@ -59,15 +76,8 @@ impl<'a> Backend<'a> {
 
     /// Whether a route may lead to the Service: one of its own namespace, or of one that a `ReferenceGrant` allows.
     pub(crate) fn allows(&self, route: &TrafficObject) -> bool {
-        let grants = |object: &TrafficObject| {
-            let is_granted =
-                |from: &ObjectName| from.kind == route.kind.kind && from.namespace == route.name.namespace;
-            object.kind.role == Role::Grant
-                && object.name.namespace == self.name.namespace
-                && object.parents.iter().any(is_granted)
-                && object.backends.iter().any(|to| self.name.is_of(to))
-        };
-        route.name.namespace == self.name.namespace || self.objects.iter().any(|object| grants(object))
+        let ObjectName { kind, namespace, .. } = &route.name;
+        *namespace == self.name.namespace || self.granted.contains(&(kind.as_str(), namespace.as_str()))
     }
 
     /// The targets that objects give. The Service's own annotations take precedence.
@@ -81,12 +91,8 @@ impl<'a> Backend<'a> {
     /// The targets that the AWS Load Balancer Controller registers for the Service in a load balancer of this kind, which
     /// shows its default.
     fn bound_targets(&self, way: &Way) -> Option<Targets> {
-        let mut bindings = self.objects.iter().filter(|object| {
-            object.kind.role == Role::Binding
-                && object.is_made_by_controller
-                && object.way.is_some_and(|bound| bound.pods == way.pods)
-                && object.leads_to(&self.name)
-        });
+        let mut bindings =
+            self.bindings.iter().filter(|binding| binding.way.is_some_and(|bound| bound.pods == way.pods));
         bindings.find_map(|binding| binding.targets)
     }
 
@@ -98,14 +104,11 @@ impl<'a> Backend<'a> {
             let seconds = form.read(text).filter(|_| form.enabled_by().is_none_or(is_true))?;
             Some(Delay { seconds, source: key, object: object.clone() })
         });
-        let set_up = self.settings(way).filter_map(|settings| {
-            Some(Delay {
-                seconds: settings.delay?,
-                source: settings.kind.delay,
-                object: settings.name.clone(),
-            })
-        });
-        annotated.or_else(|| set_up.max_by_key(|delay| delay.seconds))
+        let set_up = self.settings(way).filter_map(|settings| Some((settings.delay?, settings)));
+        annotated.or_else(|| {
+            let (seconds, settings) = set_up.max_by_key(|(seconds, _)| *seconds)?;
+            Some(Delay { seconds, source: settings.kind.delay, object: settings.name.clone() })
+        })
     }
 
     /// An annotation of the Service, or else of the object that leads to it, with the object that has it.
@@ -121,35 +124,32 @@ impl<'a> Backend<'a> {
         Some((object.annotation(key)?, &object.name))
     }
 
-    /// The objects that set up a load balancer for the Service.
+    /// The objects that set up a load balancer of this kind for the Service.
     fn settings(&self, way: &Way) -> impl Iterator<Item = &'a TrafficObject> {
-        let objects = self.objects.iter().map(Arc::as_ref);
-        objects.filter(move |object| {
-            object.kind.role == Role::Settings
-                && way.settings.contains(&object.kind.kind)
-                && (object.leads_to(&self.name) || self.names_backend_config(object))
-        })
-    }
-
-    /// Whether the Service names this `BackendConfig`, for one of its ports or for all.
-    fn names_backend_config(&self, object: &TrafficObject) -> bool {
-        let ObjectName { kind, namespace, name } = &object.name;
-        if kind != "BackendConfig" || *namespace != self.name.namespace {
-            return false;
-        }
-        let named = self.json(BACKEND_CONFIG);
-        let ports = named["ports"].as_object().into_iter().flat_map(|ports| ports.values());
-        ports.chain([&named["default"]]).any(|named| named == name)
+        let settings = self.settings.iter().copied();
+        settings.filter(move |object| way.settings.contains(&object.kind.kind))
     }
 
     /// Whether a load balancer of Google sends to its pods without an Ingress or a Gateway.
     pub(crate) fn has_network_endpoint_groups(&self) -> bool {
-        self.json(NETWORK_ENDPOINT_GROUPS)["exposed_ports"].is_object()
+        json(self.annotations, NETWORK_ENDPOINT_GROUPS)["exposed_ports"].is_object()
     }
+}
 
-    /// The JSON of an annotation, `null` if it can't be read.
-    fn json(&self, key: &str) -> Value {
-        let text = self.annotations.get(key);
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-    }
+/// The `BackendConfig`s that a Service names, for one of its ports or for all.
+fn backend_configs<'a>(
+    annotations: &BTreeMap<String, String>,
+    objects: &'a Objects<'a>,
+) -> Vec<&'a TrafficObject> {
+    let named = json(annotations, BACKEND_CONFIG);
+    let ports = named["ports"].as_object().into_iter().flat_map(|ports| ports.values());
+    let names = [&named["default"]].into_iter().chain(ports).filter_map(Value::as_str);
+    let names: BTreeSet<_> = names.take(MAX_BACKEND_CONFIGS).collect();
+    names.into_iter().filter_map(|name| objects.backend_config(name)).collect()
+}
+
+/// The JSON of an annotation, `null` if it can't be read, or is too long.
+fn json(annotations: &BTreeMap<String, String>, key: &str) -> Value {
+    let text = annotations.get(key).filter(|text| text.len() <= MAX_JSON);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

@@ -8,6 +8,9 @@ use crate::object_name::ObjectName;
 /// The deregistration delay among the attributes of a target group, in seconds (Elastic Load Balancing).
 const DEREGISTRATION_DELAY: &str = "deregistration_delay.timeout_seconds";
 
+/// The maximum length of an annotation with a delay, in bytes.
+const MAX_LENGTH: usize = 4096;
+
 /// The time for which a load balancer keeps connections to a deregistered pod, as an object gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Delay {
@@ -37,8 +40,11 @@ impl Form {
         }
     }
 
-    /// The delay in the value of an annotation.
+    /// The delay in the value of an annotation, which has a maximum length: it is read for every exposure.
     pub(crate) fn read(self, text: &str) -> Option<i64> {
+        if text.len() > MAX_LENGTH {
+            return None;
+        }
         let number = match self {
             Self::Seconds { .. } => text,
             Self::Attributes => {
@@ -85,6 +91,8 @@ mod tests {
         ] {
             assert_eq!(form.read(text), expected, "{text}");
         }
+        let long = format!("{}deregistration_delay.timeout_seconds=30", "a=b,".repeat(MAX_LENGTH / 4));
+        assert_eq!(Form::Attributes.read(&long), None);
         for (field, expected) in [
             (json!(60), Some(60)),
             (json!(-1), None),

@@ -1,6 +1,9 @@
 //! Finds the exposures of pods.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use adieu_core::plan::selects;
 use k8s_openapi::api::core::v1::Service;
@@ -11,6 +14,7 @@ use crate::{
     exposure::Exposure,
     kinds::Role,
     object_name::ObjectName,
+    objects::Objects,
     profiles::{GOOGLE, KNATIVE},
     service::own_exposures,
     traffic_object::TrafficObject,
@@ -21,6 +25,12 @@ use crate::{
 const KNATIVE_SERVICE: &str = "serving.knative.dev/service";
 /// How the profiles of load balancers of AWS begin.
 const AWS: &str = "aws-";
+/// How many of the Services that select the same pods count.
+const MAX_SERVICES: usize = 100;
+/// How many exposures of a Service count through objects of one namespace: no other namespace hides any of them.
+const MAX_EXPOSURES: usize = 250;
+/// How many Gateways of a route count. The Gateway API permits 32.
+const MAX_GATEWAYS: usize = 64;
 
 /// The pods of a workload.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +50,10 @@ pub fn exposures_of<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     objects: &[Arc<TrafficObject>],
 ) -> Vec<Exposure> {
-    let selecting = services.into_iter().filter(|service| selects(service, pods.labels));
-    let of_services = selecting.flat_map(|service| exposures_of_service(pods.namespace, service, objects));
+    let objects = Objects::new(pods.namespace, objects);
+    let selecting = services.into_iter().filter(|service| selects(service, pods.labels)).take(MAX_SERVICES);
+    let of_services =
+        selecting.flat_map(|service| exposures_of_backend(&Backend::new(pods.namespace, service, &objects)));
     let mut exposures: Vec<_> = of_services.collect();
     // Knative sends to the addresses of its pods.
     let name = pods.labels.get(KNATIVE_SERVICE);
@@ -57,12 +69,14 @@ pub fn exposures_of_service(
     service: &Service,
     objects: &[Arc<TrafficObject>],
 ) -> Vec<Exposure> {
-    let backend = Backend::new(namespace, service, objects);
-    let mut exposures = own_exposures(&backend);
-    let leading = leading_to(&backend);
+    exposures_of_backend(&Backend::new(namespace, service, &Objects::new(namespace, objects)))
+}
+
+fn exposures_of_backend(backend: &Backend<'_>) -> Vec<Exposure> {
+    let mut exposures = own_exposures(backend);
     let (bindings, routes): (Vec<_>, Vec<_>) =
-        leading.into_iter().partition(|object| object.kind.role == Role::Binding);
-    exposures.extend(routes.into_iter().flat_map(|route| through(&backend, route)));
+        leading_to(backend).into_iter().partition(|object| object.kind.role == Role::Binding);
+    exposures.extend(through_each(backend, routes));
     if !exposures.iter().any(|exposure| *exposure.profile == GOOGLE)
         && (backend.has_network_endpoint_groups() || backend.delay(&GOOGLE_LOAD_BALANCER, None).is_some())
     {
@@ -71,27 +85,47 @@ pub fn exposures_of_service(
     // A binding that a controller made for a Service, an Ingress or a Gateway is not another way.
     let is_known = exposures.iter().any(|exposure| exposure.profile.name.starts_with(AWS));
     let bindings = bindings.into_iter().filter(|binding| !(is_known && binding.is_made_by_controller));
-    exposures.extend(bindings.flat_map(|binding| through(&backend, binding)));
+    exposures.extend(through_each(backend, bindings));
     exposures
 }
 
 /// The objects that lead to a Service, also through others.
 fn leading_to<'a>(backend: &Backend<'a>) -> Vec<&'a TrafficObject> {
-    let mut targets = vec![backend.name.clone()];
-    let mut leading: Vec<&TrafficObject> = Vec::new();
+    let mut targets = vec![&backend.name];
+    let mut leading: Vec<&'a TrafficObject> = Vec::new();
+    let mut seen = HashSet::new();
     let mut next = 0;
-    while let Some(target) = targets.get(next).cloned() {
+    while let Some(target) = targets.get(next).copied() {
         next += 1;
-        for object in backend.objects.iter().map(Arc::as_ref).filter(|object| object.leads_to(&target)) {
-            let is_new = !leading.iter().any(|known| known.name == object.name);
-            if object.kind.role == Role::Intermediate && !targets.contains(&object.name) {
-                targets.push(object.name.clone());
-            } else if is_new {
+        for object in backend.objects.referring_to(target) {
+            if !seen.insert(&object.name) {
+                continue;
+            }
+            if object.kind.role == Role::Intermediate {
+                targets.push(&object.name);
+            } else {
                 leading.push(object);
             }
         }
     }
     leading
+}
+
+/// The exposures of a Service through objects that lead to it, as far as they count.
+fn through_each<'a>(
+    backend: &Backend<'_>,
+    objects: impl IntoIterator<Item = &'a TrafficObject>,
+) -> Vec<Exposure> {
+    let (mut exposures, mut counts) = (vec![], HashMap::new());
+    for object in objects {
+        let count: &mut usize = counts.entry(object.name.namespace.as_str()).or_default();
+        if *count < MAX_EXPOSURES {
+            let found = through(backend, object);
+            *count += found.len();
+            exposures.extend(found);
+        }
+    }
+    exposures
 }
 
 /// The exposures of a Service through an object that leads to it.
@@ -104,7 +138,8 @@ fn through(backend: &Backend<'_>, object: &TrafficObject) -> Vec<Exposure> {
         Role::Binding => unclassified(object.way.unwrap_or(&NLB_OF_PODS)),
         Role::Route if !backend.allows(object) => vec![],
         Role::Route => {
-            let gateways = object.parents.iter().map(|gateway| of_gateway(gateway, backend.objects));
+            let gateways = object.parents.iter().take(MAX_GATEWAYS);
+            let gateways = gateways.map(|gateway| of_gateway(gateway, backend.objects));
             let mut exposures: Vec<_> = gateways.map(exposure).collect();
             exposures.dedup();
             exposures
@@ -116,5 +151,63 @@ fn through(backend: &Backend<'_>, object: &TrafficObject) -> Vec<Exposure> {
         | Role::IngressClass
         | Role::GatewayClass
         | Role::ClassParameters => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::drain::{Profiles, required_drain};
+
+    fn service(name: &str) -> Service {
+        let service = json!({"metadata": {"name": name}, "spec": {"selector": {"app": "web"}}});
+        serde_json::from_value(service).unwrap()
+    }
+
+    fn object(group: &str, kind: &str, namespace: &str, name: &str, spec: &Value) -> Arc<TrafficObject> {
+        let object = json!({"metadata": {"name": name}, "spec": spec});
+        Arc::new(TrafficObject::read(group, kind, namespace, &object).unwrap())
+    }
+
+    fn found(services: &[Service], objects: &[Arc<TrafficObject>]) -> Vec<Exposure> {
+        let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        exposures_of(Pods { namespace: "shop", labels: &labels }, services, objects)
+    }
+
+    #[test]
+    fn objects_of_one_namespace_hide_none_of_another() {
+        let to_web = json!({"http": [{"route": [{"destination": {"host": "web.shop.svc.cluster.local"}}]}]});
+        let number = |number: usize| {
+            object("networking.istio.io", "VirtualService", "hostile", &number.to_string(), &to_web)
+        };
+        let mut objects: Vec<_> = (0..2 * MAX_EXPOSURES).map(number).collect();
+        let spec = json!({"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}});
+        objects.push(object("networking.k8s.io", "Ingress", "shop", "shop", &spec));
+        let exposures = found(&[service("web")], &objects);
+        assert_eq!(exposures.len(), 1 + MAX_EXPOSURES + 1);
+        let drain = required_drain(&exposures, &Profiles::default()).unwrap();
+        assert_eq!((drain.seconds, &*drain.exposure), (30, "Ingress shop/shop (class nginx)"));
+    }
+
+    #[test]
+    fn many_services_behind_many_routes_have_a_limited_number_of_exposures() {
+        let services: Vec<_> =
+            (0..2 * MAX_SERVICES).map(|number| service(&format!("web-{number}"))).collect();
+        let backends: Vec<_> =
+            services.iter().map(|service| json!({"name": service.metadata.name})).collect();
+        let spec = json!({"weighted": {"services": backends}});
+        let mut objects = vec![object("traefik.io", "TraefikService", "shop", "0", &spec)];
+        for number in 1..500 {
+            let before = [json!({"kind": "TraefikService", "name": (number - 1).to_string()})];
+            let name = number.to_string();
+            let spec = json!({"weighted": {"services": before}});
+            objects.push(object("traefik.io", "TraefikService", "shop", &name, &spec));
+            let spec = json!({"routes": [{"services": before}]});
+            objects.push(object("traefik.io", "IngressRoute", "shop", &name, &spec));
+        }
+        assert_eq!(found(&services, &objects).len(), MAX_SERVICES * (1 + MAX_EXPOSURES));
+        assert_eq!(found(&services[..1], &objects[..3]).len(), 2);
     }
 }

@@ -22,6 +22,7 @@ mod idle_timeout;
 mod kinds;
 mod namespace_exposures;
 mod object_name;
+mod objects;
 mod path;
 mod profiles;
 mod service;

@@ -72,8 +72,12 @@ impl TrafficIndex {
     ) -> Vec<Arc<TrafficObject>> {
         let services = services.into_iter().map(|name| ObjectName::new(SERVICE, namespace, name));
         let mut targets: Vec<_> = services.chain([every_service(namespace)]).collect();
-        let (mut seen, mut found) = (HashSet::new(), vec![]);
+        let (mut seen, mut done, mut found) = (HashSet::new(), HashSet::new(), vec![]);
         while let Some(target) = targets.pop() {
+            // Thousands of routes may need the same one.
+            if !done.insert(target.clone()) {
+                continue;
+            }
             let names = if is_class(&target) { vec![target] } else { self.referring_to(&target) };
             for name in names {
                 if !seen.insert(name.clone()) {
@@ -92,7 +96,8 @@ impl TrafficIndex {
     fn needed_by(&self, object: &TrafficObject) -> Vec<ObjectName> {
         match object.kind.role {
             Role::Intermediate => vec![object.name.clone()],
-            Role::Route => object.parents.clone(),
+            // A parent of another kind is no Gateway.
+            Role::Route => object.parents.iter().filter(|parent| is_class(parent)).cloned().collect(),
             Role::Ingress if object.class.is_none() => self.referring_to(&default_class()),
             Role::Ingress | Role::Gateway => class_of(object).into_iter().collect(),
             Role::IngressClass => object.backends.clone(),

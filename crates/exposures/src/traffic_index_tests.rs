@@ -103,6 +103,20 @@ fn gateways_and_their_classes_affect_the_services_of_their_routes() {
 }
 
 #[test]
+fn routes_with_a_parent_of_another_kind_have_nothing_in_common() {
+    let mut index = TrafficIndex::default();
+    for name in ["web", "api"] {
+        let parents = json!([{"group": "example.com", "kind": "Listener", "name": "common"}]);
+        let spec = json!({"parentRefs": parents, "rules": [{"backendRefs": [{"name": name}]}]});
+        assert_eq!(
+            names(&index.insert(object(GATEWAY_API, "HTTPRoute", "shop", name, &spec))),
+            [format!("shop/{name}")]
+        );
+    }
+    assert_eq!(leading(&index, "shop", "web"), ["HTTPRoute shop/web"]);
+}
+
+#[test]
 fn chains_are_followed_and_may_be_circles() {
     let mut index = TrafficIndex::default();
     let group = "traefik.io";

@@ -74,6 +74,10 @@ impl TrafficObject {
         let read = |path: &str, kind: &str| if is_grant { kinds(path, kind) } else { references(path, kind) };
         let mut backends: Vec<_> =
             kind.backends.iter().copied().flat_map(|path| read(path, "Service")).collect();
+        if matches!(kind.role, Role::Ingress | Role::Binding | Role::Settings) {
+            // Their controllers don't follow references to other namespaces, and no tenant sets up another's load balancer.
+            backends.retain(|backend| backend.namespace == namespace);
+        }
         backends.sort_unstable();
         backends.dedup();
         let mut parents = read(kind.parents, "Gateway");
@@ -132,11 +136,6 @@ impl TrafficObject {
         let class = self.class.as_ref().map_or(0, |class| REFERENCE_SIZE + 3 * class.len());
         names.map(of_name).chain(annotations).sum::<usize>() + class
     }
-
-    /// Whether it leads to the object of this name, or refers to it.
-    pub(crate) fn leads_to(&self, name: &ObjectName) -> bool {
-        self.backends.contains(name)
-    }
 }
 
 /// Whether a load balancer reads the annotation with this key.
@@ -155,6 +154,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn settings_and_ingresses_of_another_namespace_lead_nowhere() {
+        let policy = |namespace: &str| {
+            let target = json!({"group": "", "kind": "Service", "name": "web", "namespace": "shop"});
+            let draining = json!({"connectionDraining": {"drainingTimeoutSec": 3600}});
+            let policy =
+                json!({"metadata": {"name": "slow"}, "spec": {"targetRef": target, "default": draining}});
+            TrafficObject::read("networking.gke.io", "GCPBackendPolicy", namespace, &policy).unwrap()
+        };
+        let ingress = |namespace: &str| {
+            let backend = json!({"service": {"name": "web", "namespace": "shop"}});
+            let ingress = json!({"metadata": {"name": "slow"}, "spec": {"defaultBackend": backend}});
+            TrafficObject::read("networking.k8s.io", "Ingress", namespace, &ingress).unwrap()
+        };
+        let web = [ObjectName::new("Service", "shop", "web")];
+        for (namespace, expected) in [("shop", &web[..]), ("hostile", &[])] {
+            assert_eq!(policy(namespace).backends, expected);
+            assert_eq!(ingress(namespace).backends, expected);
+        }
+    }
 
     #[test]
     fn objects_of_manifests_replace_those_of_the_cluster() {
