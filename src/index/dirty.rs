@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 
 use crate::keys::WorkloadKey;
 
-/// The maximum number of workloads, and of Services, in a batch. A replica that doesn't lead takes no batches; with more
-/// marks, all workloads are evaluated.
+/// The maximum number of workloads, of Services, and of namespaces in a batch. A replica that doesn't lead takes no batches;
+/// with more marks, all workloads are evaluated, and with more Services those of their namespaces: one tenant's routes can
+/// name thousands.
 const LIMIT: usize = 10_000;
 
 /// The workloads that have to be evaluated again.
@@ -29,9 +30,13 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Replaces too many marks by one of all workloads.
+    /// Replaces too many marks by fewer that comprise them.
     fn limit(&mut self) {
-        if self.workloads.len().max(self.services.len()) > LIMIT {
+        if self.services.len() > LIMIT {
+            let services = take(&mut self.services).into_iter();
+            self.namespaces.extend(services.map(|(namespace, _)| namespace));
+        }
+        if self.workloads.len().max(self.namespaces.len()) > LIMIT {
             *self = Self { all: true, ..Self::default() };
         }
     }
@@ -49,8 +54,10 @@ impl Dirty {
     /// Marks the workloads whose pods a Service selects.
     pub fn service(&self, namespace: &str, name: &str) {
         self.mark(|batch| {
-            batch.services.insert((namespace.to_owned(), name.to_owned()));
-            batch.limit();
+            if !batch.namespaces.contains(namespace) {
+                batch.services.insert((namespace.to_owned(), name.to_owned()));
+                batch.limit();
+            }
         });
     }
 
@@ -58,6 +65,7 @@ impl Dirty {
     pub fn namespace(&self, namespace: &str) {
         self.mark(|batch| {
             batch.namespaces.insert(namespace.to_owned());
+            batch.limit();
         });
     }
 
@@ -120,8 +128,23 @@ mod tests {
         }
         assert!(dirty.take().await.all);
         for number in 0..=LIMIT {
-            dirty.service("shop", &number.to_string());
+            dirty.namespace(&number.to_string());
         }
         assert!(dirty.take().await.all);
+    }
+
+    #[tokio::test]
+    async fn many_services_of_a_namespace_mark_only_its_workloads() {
+        let dirty = Dirty::default();
+        for number in 0..2 * LIMIT {
+            dirty.service("shop", &number.to_string());
+        }
+        dirty.service("bank", "web");
+        let expected = Batch {
+            namespaces: ["shop".to_owned()].into(),
+            services: [("bank".to_owned(), "web".to_owned())].into(),
+            ..Batch::default()
+        };
+        assert_eq!(dirty.take().await, expected);
     }
 }

@@ -100,6 +100,12 @@ pub fn required_drain(exposures: &[Exposure], profiles: &Profiles) -> Option<Req
     Some(RequiredDrain { seconds, exposure: exposure.short_name(), origin })
 }
 
+/// The exposure of these that decides about the drain.
+#[must_use]
+pub fn longest_of(exposures: &[Exposure], profiles: &Profiles) -> Option<Exposure> {
+    longest(exposures, profiles).map(|(exposure, _)| exposure.clone())
+}
+
 /// The exposure that needs the longest drain, whatever the order is.
 fn longest<'a>(exposures: &'a [Exposure], profiles: &Profiles) -> Option<(&'a Exposure, ExposureDrain)> {
     let drains = exposures.iter().map(|exposure| (exposure, drain_behind(exposure, profiles)));

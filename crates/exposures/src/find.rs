@@ -26,7 +26,7 @@ const KNATIVE_SERVICE: &str = "serving.knative.dev/service";
 /// How the profiles of load balancers of AWS begin.
 const AWS: &str = "aws-";
 /// How many of the Services that select the same pods count.
-const MAX_SERVICES: usize = 100;
+pub const MAX_SERVICES: usize = 100;
 /// How many exposures of a Service count through objects of one namespace: no other namespace hides any of them.
 const MAX_EXPOSURES: usize = 250;
 /// How many Gateways of a route count. The Gateway API permits 32.
@@ -60,6 +60,19 @@ pub fn exposures_of<'a>(
     let service = name.map(|name| ObjectName::new("Knative Service", pods.namespace, name));
     exposures.extend(service.map(|service| Exposure::of(&KNATIVE, service)));
     exposures
+}
+
+/// What `read` returns for the exposures of each of these Services of a namespace.
+#[must_use]
+pub fn exposures_of_each<T>(
+    namespace: &str,
+    services: &[&Service],
+    objects: &[Arc<TrafficObject>],
+    read: impl Fn(Vec<Exposure>) -> T,
+) -> Vec<T> {
+    let objects = Objects::new(namespace, objects);
+    let of = |service: &&Service| read(exposures_of_backend(&Backend::new(namespace, service, &objects)));
+    services.iter().map(of).collect()
 }
 
 /// The exposures of a Service.

@@ -34,10 +34,10 @@ pub use backend::is_service_annotation;
 pub use delay::Delay;
 pub use drain::{
     DEREGISTRATION_SECONDS, Drain, ExposureDrain, Profiles, drain_behind, drain_of, is_known_exposure,
-    required_drain,
+    longest_of, required_drain,
 };
 pub use exposure::Exposure;
-pub use find::{Pods, exposures_of, exposures_of_service};
+pub use find::{MAX_SERVICES, Pods, exposures_of, exposures_of_each, exposures_of_service};
 pub use idle_timeout::{IdleTimeout, idle_timeouts_of};
 pub use kinds::{KINDS, Kind};
 pub use namespace_exposures::NamespaceExposures;

@@ -85,6 +85,7 @@ impl<'a> Objects<'a> {
     pub(crate) fn granted_to(&self, service: &ObjectName) -> HashSet<(&'a str, &'a str)> {
         let of_service =
             self.grants.iter().copied().filter(|grant| grant.backends.iter().any(|to| service.is_of(to)));
-        of_service.flat_map(|grant| &grant.parents).map(|from| (from.kind.as_str(), from.namespace.as_str())).collect()
+        let granted = of_service.flat_map(|grant| &grant.parents);
+        granted.map(|from| (from.kind.as_str(), from.namespace.as_str())).collect()
     }
 }

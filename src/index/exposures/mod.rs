@@ -8,12 +8,14 @@ mod traffic_watches;
 mod watched_traffic;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeMap, HashMap},
+    iter::empty,
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use adieu_exposures::{
-    Exposure, Kind, Pods, Profiles, TrafficIndex, TrafficObject, exposures_of, required_drain,
+    Exposure, Kind, MAX_SERVICES, Pods, Profiles, TrafficIndex, TrafficObject, exposures_of,
+    exposures_of_each, longest_of, required_drain,
 };
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
@@ -87,40 +89,60 @@ impl TrafficCache {
             namespace: namespace.to_owned(),
             services: context.services.clone(),
             cluster_policies: context.cluster_policies.clone(),
+            longest: Mutex::default(),
         };
         NamespaceContext { exposures: Some(Arc::new(exposures)), ..context }
     }
 
-    /// The exposures of the pods that these Services of their namespace may select.
-    fn of(&self, pods: Pods<'_>, services: &[Arc<Service>]) -> Vec<Exposure> {
-        let services = services.iter().map(Arc::as_ref);
-        let selecting: Vec<&Service> = services.filter(|service| selects(service, pods.labels)).collect();
-        let names = selecting.iter().filter_map(|service| service.metadata.name.as_deref());
+    /// The exposure of each of these Services of a namespace that needs the longest drain.
+    fn longest(&self, namespace: &str, services: &[&Service], profiles: &Profiles) -> Vec<Option<Exposure>> {
+        let names = services.iter().filter_map(|service| service.metadata.name.as_deref());
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let objects = index.leading_to(pods.namespace, names);
+        let objects = index.leading_to(namespace, names);
         drop(index);
-        exposures_of(pods, selecting, &objects)
+        exposures_of_each(namespace, services, &objects, |exposures| longest_of(&exposures, profiles))
     }
 }
 
-/// The exposures of the pods of a namespace. What leads to a Service is looked up when it is needed.
+/// The exposures of the pods of a namespace. What leads to a Service is looked up when it is needed, and once: many workloads
+/// of the namespace may be evaluated one after another.
 #[derive(Debug)]
 struct CachedExposures {
     traffic: TrafficCache,
     namespace: String,
     services: Vec<Arc<Service>>,
     cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
+    /// By the name of a Service, its exposure that needs the longest drain.
+    longest: Mutex<HashMap<String, Option<Exposure>>>,
 }
 
 impl Exposures for CachedExposures {
     fn required_drain(&self, labels: &BTreeMap<String, String>) -> Option<RequiredDrain> {
-        let exposures = self.traffic.of(Pods { namespace: &self.namespace, labels }, &self.services);
-        required_drain(&exposures, &Profiles::of(&self.cluster_policies))
+        let profiles = Profiles::of(&self.cluster_policies);
+        let services = self.services.iter().map(Arc::as_ref);
+        let selecting = services.filter(|service| selects(service, labels)).take(MAX_SERVICES);
+        let selecting: Vec<&Service> = selecting.collect();
+        let mut longest = self.longest.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unknown = |service: &&Service| !longest.contains_key(name(service));
+        let unknown: Vec<_> = selecting.iter().copied().filter(is_unknown).collect();
+        if !unknown.is_empty() {
+            let found = self.traffic.longest(&self.namespace, &unknown, &profiles);
+            longest.extend(unknown.iter().map(|service| name(service).to_owned()).zip(found));
+        }
+        // Those that the pods have without a Service.
+        let mut exposures = exposures_of(Pods { namespace: &self.namespace, labels }, empty::<&Service>(), &[]);
+        exposures.extend(selecting.iter().filter_map(|service| longest.get(name(service)).cloned().flatten()));
+        drop(longest);
+        required_drain(&exposures, &profiles)
     }
 
     fn is_complete(&self) -> bool {
         *self.traffic.unlisted.borrow() == 0
     }
+}
+
+fn name(service: &Service) -> &str {
+    service.metadata.name.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -158,6 +158,36 @@ fn of_the_annotations_of_services_those_of_load_balancers_are_kept() {
 }
 
 #[test]
+fn a_context_has_the_longest_of_the_exposures_of_all_services_that_select_the_pods() {
+    let with_class = |class: &str, service: &str| {
+        let ingress = json!({
+            "metadata": {"name": class},
+            "spec": {"ingressClassName": class, "defaultBackend": {"service": {"name": service}}},
+        });
+        TrafficObject::read("networking.k8s.io", "Ingress", "shop", &ingress).unwrap()
+    };
+    let objects = [("nginx", "all"), ("traefik", "web"), ("azure-application-gateway", "api")];
+    let traffic = TrafficCache::fixed(objects.map(|(class, service)| with_class(class, service)));
+    let mut all = Service::clone(&service("all"));
+    all.spec.as_mut().unwrap().selector = Some(BTreeMap::from([("team".to_owned(), "shop".to_owned())]));
+    let services = vec![Arc::new(all), service("web"), service("api")];
+    let context = NamespaceContext { services, ..NamespaceContext::default() };
+    let exposures = traffic.added_to(context, "shop").exposures.unwrap();
+    for (app, expected) in [
+        ("web", Some((30, "Ingress shop/nginx (class nginx)"))),
+        ("api", Some((90, "Ingress shop/azure-application-gateway (class azure-application-gateway)"))),
+        ("web", Some((30, "Ingress shop/nginx (class nginx)"))),
+        ("worker", Some((30, "Ingress shop/nginx (class nginx)"))),
+    ] {
+        let labels = [("app", app), ("team", "shop")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let required = exposures.required_drain(&labels.into());
+        let found = required.as_ref().map(|required| (required.seconds, required.exposure.as_str()));
+        assert_eq!(found, expected, "{app}");
+    }
+    assert_eq!(exposures.required_drain(&BTreeMap::new()), None);
+}
+
+#[test]
 fn exposures_are_incomplete_until_all_kinds_are_listed() {
     let (sender, unlisted) = watch::channel(1);
     let traffic = TrafficCache { unlisted, ..TrafficCache::default() };

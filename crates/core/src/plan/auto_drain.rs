@@ -40,11 +40,12 @@ pub(super) fn with_exposures(
     }
     let by = settings.drain_seconds.from.setter();
     let exposures = context.exposures.as_ref();
+    // Asked first: the last ones may become known meanwhile.
+    let are_known = exposures.is_some_and(|exposures| exposures.is_complete());
     let required = exposures.and_then(|exposures| exposures.required_drain(labels)).map(|required| {
         let from = Source::auto(by.clone(), Some(required.to_string()));
         Setting { value: required.bounded_seconds(), from }
     });
-    let are_known = exposures.is_some_and(|exposures| exposures.is_complete());
     let kept = kept(workload, are_known).map(|(value, reason)| {
         let from = Source::auto(by.clone(), Some(reason.to_owned()));
         Setting { value, from }
