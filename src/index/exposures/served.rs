@@ -35,6 +35,10 @@ const RETRY_DELAY: [Duration; 1] = [Duration::from_secs(10)];
 /// The time after which a kind is listed again that may not be listed.
 pub(super) const DENIED_RETRY: Duration = Duration::from_mins(10);
 
+/// The time after which a kind is listed again that may not be listed for the first time: an API server that starts may not
+/// know all permissions yet.
+pub(super) const FIRST_DENIED_RETRY: Duration = Duration::from_secs(15);
+
 /// The most stable version of each kind that is served, by its [resource](Kind::resource).
 pub(super) type Served = BTreeMap<&'static str, ApiResource>;
 

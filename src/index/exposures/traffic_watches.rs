@@ -19,7 +19,7 @@ use kube::{
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    served::{Cause, DENIED_RETRY, Served, follow_crds, follow_served},
+    served::{Cause, DENIED_RETRY, FIRST_DENIED_RETRY, Served, follow_crds, follow_served},
     watched_traffic::WatchedTraffic,
 };
 use crate::index::{
@@ -108,11 +108,13 @@ impl TrafficWatches {
             quota: state.quota.clone(),
             reuse: Arc::new(|object| object),
         };
+        let mut was_denied = false;
         loop {
             let mut events = pin!(list_watch(source.clone()).default_backoff());
             while let Some(event) = events.next().await {
                 let error = match event {
                     Ok(event) => {
+                        was_denied &= !matches!(event, Event::InitDone);
                         self.apply(state, event);
                         continue;
                     }
@@ -124,10 +126,11 @@ impl TrafficWatches {
                             kind = state.kind.resource, %error,
                             "not permitted to read this kind: a drain may be too short for what is behind it"
                         );
-                        self.unusable.set_denied(state.kind.resource, true);
-                        self.forget(state);
-                        self.set_listed(state, true);
-                        sleep(DENIED_RETRY).await;
+                        let is_first = !replace(&mut was_denied, true);
+                        if !is_first || !state.is_listed {
+                            self.set_denied(state);
+                        }
+                        sleep(if is_first { FIRST_DENIED_RETRY } else { DENIED_RETRY }).await;
                         break;
                     }
                     Some(404) => causes.add(Cause::Changed),
@@ -164,6 +167,13 @@ impl TrafficWatches {
         if let Some(object) = object.object {
             self.change(|index| index.insert(object));
         }
+    }
+
+    /// Does without a kind that may not be read.
+    fn set_denied(&self, state: &mut KindState) {
+        self.unusable.set_denied(state.kind.resource, true);
+        self.forget(state);
+        self.set_listed(state, true);
     }
 
     /// Drops the objects of a kind that isn't read.

@@ -1,9 +1,12 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::FutureExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::GroupVersionKind;
 use serde_json::json;
 
 use super::*;
-use crate::runtime::test_support::client;
+use crate::runtime::test_support::{client, failure};
 
 fn ingress(name: &str, service: &str) -> WatchedTraffic {
     let object = json!({
@@ -78,4 +81,43 @@ async fn objects_of_a_kind_that_is_no_longer_served_are_dropped() {
     assert_eq!(watches.dirty.take().await.services, [("shop".to_owned(), "web".to_owned())].into());
     let index = watches.index.read().unwrap();
     assert!(index.leading_to("shop", ["web"]).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_objects_of_a_kind_are_kept_until_it_is_denied_twice() {
+    let lists = AtomicUsize::new(0);
+    let client = client(move |_, target| {
+        if target.contains("watch=") || lists.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Some((403, failure(403, "denied")));
+        }
+        let spec = json!({"defaultBackend": {"service": {"name": "web"}}});
+        let items = json!([{"metadata": {"name": "a", "namespace": "shop"}, "spec": spec}]);
+        Some((200, json!({"metadata": {"resourceVersion": "1"}, "items": items})))
+    });
+    let watches = TrafficWatches {
+        client,
+        unusable: UnusableObjects::default(),
+        quota: Quota::default(),
+        dirty: Dirty::default(),
+        index: Arc::default(),
+        unlisted: watch::channel(1).0,
+    };
+    let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
+    let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
+    let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("networking.k8s.io", "v1", "Ingress"));
+    let causes = ChangeSet::default();
+    let count = || watches.index.read().unwrap().leading_to("shop", ["web"]).len();
+    let check = async {
+        watches.unlisted.subscribe().wait_for(|unlisted| *unlisted == 0).await.unwrap();
+        assert_eq!(count(), 1);
+        sleep(FIRST_DENIED_RETRY / 2).await;
+        assert_eq!(count(), 1, "it was denied once");
+        sleep(FIRST_DENIED_RETRY).await;
+        assert_eq!(count(), 0);
+    };
+    tokio::select! {
+        () = watches.watch(&mut state, &resource, &causes) => unreachable!(),
+        () = check => {}
+    }
 }
