@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use adieu_core::plan::string_map;
+use adieu_core::{plan::string_map, text::truncate_bytes};
 use serde_json::Value;
 
 use crate::{
@@ -23,6 +23,8 @@ const MADE_BY_CONTROLLER: &str = ".k8s.aws/stack-name";
 const MADE_FOR_INGRESS: &str = "ingress.k8s.aws/stack-name";
 /// The kinds of parents with which a route is for a mesh (GAMMA): requests reach the pods as without it.
 const MESH_PARENTS: [&str; 2] = ["Service", "ServiceEntry"];
+/// The maximum length of a class in bytes, as of other names: an annotation may have any. Each exposure has a copy.
+const MAX_CLASS: usize = 253;
 /// References of an object, as far as they are read.
 const MAX_REFERENCES: usize = 1000;
 /// The approximate memory of a reference in bytes, with its entries in an index, beside three copies of its text.
@@ -83,6 +85,10 @@ impl TrafficObject {
         let mut parents = read(kind.parents, "Gateway");
         parents.retain(|parent| !MESH_PARENTS.contains(&parent.kind.as_str()));
         let class = path::text(object, kind.class).map(str::to_owned);
+        let mut named_class = annotations.get(INGRESS_CLASS).cloned().or_else(|| class.clone());
+        if let Some(class) = &mut named_class {
+            truncate_bytes(class, MAX_CLASS);
+        }
         let way = match kind.role {
             Role::Ingress => by_hint(annotations.keys()),
             Role::Binding => Some(of_binding(class.as_deref(), &labels)),
@@ -91,7 +97,7 @@ impl TrafficObject {
         Some(Self {
             kind,
             name,
-            class: annotations.get(INGRESS_CLASS).cloned().or(class),
+            class: named_class,
             is_default: annotations.get(DEFAULT_CLASS).is_some_and(|value| value == "true"),
             backends,
             parents,
@@ -156,6 +162,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_class_has_a_maximum_length() {
+        for (length, expected) in [(5, 5), (MAX_CLASS, MAX_CLASS), (200_000, MAX_CLASS)] {
+            let annotations = json!({INGRESS_CLASS: "x".repeat(length)});
+            let ingress = json!({"metadata": {"name": "web", "annotations": annotations}});
+            let ingress = TrafficObject::read("networking.k8s.io", "Ingress", "shop", &ingress).unwrap();
+            assert_eq!(ingress.class.map(|class| class.len()), Some(expected), "{length}");
+        }
+    }
+
+    #[test]
     fn settings_and_ingresses_of_another_namespace_lead_nowhere() {
         let policy = |namespace: &str| {
             let target = json!({"group": "", "kind": "Service", "name": "web", "namespace": "shop"});
@@ -170,7 +186,7 @@ mod tests {
             TrafficObject::read("networking.k8s.io", "Ingress", namespace, &ingress).unwrap()
         };
         let web = [ObjectName::new("Service", "shop", "web")];
-        for (namespace, expected) in [("shop", &web[..]), ("hostile", &[])] {
+        for (namespace, expected) in [("shop", &web[..]), ("hostile", &web[..0])] {
             assert_eq!(policy(namespace).backends, expected);
             assert_eq!(ingress(namespace).backends, expected);
         }
