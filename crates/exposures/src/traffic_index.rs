@@ -15,6 +15,10 @@ const SERVICE: &str = "Service";
 /// The kinds that routes, Ingresses, Gateways and classes refer to, beside Services.
 const CLASSES: [&str; 4] = ["Gateway", "IngressClass", "GatewayClass", "IngressClassParams"];
 
+/// How many names are followed from a changed object that isn't a Gateway or a class. One with more affects every Service of
+/// its namespace instead of those that are left: to find them with every change would take too long.
+const MAX_FOLLOWED: usize = 5000;
+
 /// A Service whose exposures may have changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AffectedService {
@@ -106,9 +110,15 @@ impl TrafficIndex {
     }
 
     /// The Services that the objects of a name affect, also through others.
-    fn affected_by(&self, name: &ObjectName) -> BTreeSet<AffectedService> {
-        let (mut affected, mut seen, mut next) = (BTreeSet::new(), HashSet::new(), vec![name.clone()]);
+    fn affected_by(&self, changed: &ObjectName) -> BTreeSet<AffectedService> {
+        let (mut affected, mut seen, mut next) = (BTreeSet::new(), HashSet::new(), vec![changed.clone()]);
+        let mut left = if is_class(changed) { usize::MAX } else { MAX_FOLLOWED };
         while let Some(name) = next.pop() {
+            if left == 0 {
+                affected.insert(AffectedService { namespace: changed.namespace.clone(), name: None });
+                break;
+            }
+            left -= 1;
             if name.kind == SERVICE {
                 let ObjectName { namespace, name, .. } = name;
                 affected

@@ -136,6 +136,23 @@ fn chains_are_followed_and_may_be_circles() {
 }
 
 #[test]
+fn an_object_that_leads_to_too_many_services_affects_its_namespace() {
+    let mut index = TrafficIndex::default();
+    let mut names = vec![];
+    for number in 0..=MAX_FOLLOWED / 1000 {
+        let services = (0..1000).map(|service| json!({"name": format!("web-{number}-{service}")}));
+        let name = number.to_string();
+        let services = Value::Array(services.collect());
+        let affected = index.insert(traefik("traefik.io", "TraefikService", &name, &services));
+        assert_eq!(affected.len(), 1000);
+        names.push(json!({"kind": "TraefikService", "name": name}));
+    }
+    let affected = index.insert(traefik("traefik.io", "IngressRoute", "r", &Value::Array(names)));
+    let namespace = AffectedService { namespace: "shop".to_owned(), name: None };
+    assert!(affected.contains(&namespace) && affected.len() <= MAX_FOLLOWED, "{}", affected.len());
+}
+
+#[test]
 fn objects_of_two_groups_may_have_one_name() {
     let (new, old) = ("traefik.io", "traefik.containo.us");
     let mut index = TrafficIndex::default();

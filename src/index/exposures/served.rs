@@ -81,6 +81,11 @@ pub(super) async fn follow_served(
         }
         match discover(client, kinds).await {
             Ok(found) => {
+                let is_gone = |before: &Served| before.keys().any(|kind| !found.contains_key(kind));
+                if delays.is_empty() && served.borrow().as_ref().is_some_and(is_gone) {
+                    // An API server that starts doesn't serve all kinds at once.
+                    delays = &DELAYS;
+                }
                 served.send_if_modified(|before| {
                     let is_change = before.as_ref() != Some(&found);
                     *before = Some(found);

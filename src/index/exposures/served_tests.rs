@@ -12,6 +12,16 @@ fn groups(names: &[&str]) -> Value {
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": names.iter().map(group).collect::<Vec<_>>()})
 }
 
+fn ingresses() -> (u16, Value) {
+    let resources = [json!({"kind": "Ingress", "name": "ingresses", "namespaced": true,
+        "singularName": "", "verbs": ["get", "list", "watch"]})];
+    let version = "networking.k8s.io/v1";
+    (
+        200,
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}),
+    )
+}
+
 #[test]
 fn only_crds_of_known_kinds_are_of_interest() {
     for (name, expected) in [
@@ -35,16 +45,7 @@ async fn a_failed_discovery_is_repeated_and_a_change_of_a_crd_leads_to_some() {
                 0 => (500, failure(500, "etcd has no leader")),
                 _ => (200, groups(&["networking.k8s.io"])),
             },
-            _ => {
-                let resources = [json!({"kind": "Ingress", "name": "ingresses", "namespaced": true,
-                    "singularName": "", "verbs": ["get", "list", "watch"]})];
-                let version = "networking.k8s.io/v1";
-                (
-                    200,
-                    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version,
-                    "resources": resources}),
-                )
-            }
+            _ => ingresses(),
         })
     });
     let kinds: Vec<&'static Kind> = KINDS.iter().collect();
@@ -68,5 +69,33 @@ async fn a_failed_discovery_is_repeated_and_a_change_of_a_crd_leads_to_some() {
     tokio::select! {
         () = follow_served(&client, &kinds, &causes, &sender) => unreachable!(),
         () = check => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_no_longer_served_is_discovered_again() {
+    let requests = AtomicUsize::new(0);
+    let client = client(move |_, target| {
+        Some(match target {
+            "/apis" => match requests.fetch_add(1, Ordering::Relaxed) {
+                1 => (200, groups(&[])),
+                _ => (200, groups(&["networking.k8s.io"])),
+            },
+            _ => ingresses(),
+        })
+    });
+    let kinds: Vec<&'static Kind> = KINDS.iter().collect();
+    let causes = ChangeSet::default();
+    let (sender, mut found) = watch::channel::<Option<Served>>(None);
+    let check = async {
+        for count in [1, 0] {
+            causes.add(Cause::Listed);
+            found.wait_for(|found| found.as_ref().is_some_and(|found| found.len() == count)).await.unwrap();
+        }
+        found.wait_for(|found| found.as_ref().is_some_and(|found| found.len() == 1)).await.unwrap();
+    };
+    tokio::select! {
+        () = follow_served(&client, &kinds, &causes, &sender) => unreachable!(),
+        checked = timeout(DENIED_RETRY, check) => checked.expect("the kind is served again"),
     }
 }
