@@ -1,7 +1,7 @@
 //! Evaluates workloads after changes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -68,7 +68,7 @@ impl Index {
         let batch = Batch { all: true, ..Batch::default() };
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
-        for key in self.concerned(caches, &batch).into_keys() {
+        for key in self.concerned(caches, &batch, &ChangedServices::new()).into_keys() {
             self.evaluate_one(caches, &key, EvaluationCause::Other, &mut contexts);
         }
         self.apply(applied, &batch);
@@ -78,7 +78,7 @@ impl Index {
         let mut contexts = Contexts::new();
         let applied = versions(caches, &batch, &mut contexts);
         let services = changed_services(caches, &batch);
-        for (key, concern) in self.concerned(caches, &batch) {
+        for (key, concern) in self.concerned(caches, &batch, &services) {
             let cause = match concern {
                 Concern::Cause(cause) => Some(cause),
                 Concern::Services => is_selected(caches, &key, &services).then_some(EvaluationCause::Other),
@@ -128,13 +128,17 @@ impl Index {
     }
 
     /// The workloads of a batch, including deleted ones.
-    fn concerned(&self, caches: &Caches, batch: &Batch) -> BTreeMap<WorkloadKey, Concern> {
-        let Batch { all, namespaces, services, workloads } = batch;
+    fn concerned(
+        &self,
+        caches: &Caches,
+        batch: &Batch,
+        services: &ChangedServices<'_>,
+    ) -> BTreeMap<WorkloadKey, Concern> {
+        let Batch { all, namespaces, workloads, .. } = batch;
         let with = |concern| move |key: WorkloadKey| (key, concern);
         let [own_event, other] = [EvaluationCause::OwnEvent, EvaluationCause::Other].map(Concern::Cause);
         let mut concerned: BTreeMap<_, _> = workloads.iter().cloned().map(with(own_event)).collect();
-        let of_services: BTreeSet<&str> = services.iter().map(|(namespace, _)| namespace.as_str()).collect();
-        for namespace in of_services {
+        for namespace in services.keys() {
             for key in self.in_namespace(namespace) {
                 // One that changed as well is evaluated for both.
                 let concern = if workloads.contains(&key) { other } else { Concern::Services };
@@ -158,14 +162,17 @@ impl Index {
 fn changed_services<'a>(caches: &Caches, batch: &'a Batch) -> ChangedServices<'a> {
     let mut changed = ChangedServices::new();
     for (namespace, name) in &batch.services {
-        changed.entry(namespace.as_str()).or_default().extend(caches.service(namespace, name));
+        // A route may name any number that don't exist, in any namespace.
+        if let Some(service) = caches.service(namespace, name) {
+            changed.entry(namespace.as_str()).or_default().push(service);
+        }
     }
     changed
 }
 
 /// Whether one of these Services selects the pods of a workload.
 fn is_selected(caches: &Caches, key: &WorkloadKey, services: &ChangedServices<'_>) -> bool {
-    let services = services.get(key.namespace.as_str()).filter(|services| !services.is_empty());
+    let services = services.get(key.namespace.as_str());
     let cached = caches.workloads().cached(key.kind, &key.namespace, &key.name);
     services.zip(cached).is_some_and(|(services, cached)| {
         let labels = string_map(&cached.data()["spec"]["template"]["metadata"]["labels"]);

@@ -83,7 +83,7 @@ pub(super) async fn follow_served(
             Ok(found) => {
                 let is_gone = |before: &Served| before.keys().any(|kind| !found.contains_key(kind));
                 if delays.is_empty() && served.borrow().as_ref().is_some_and(is_gone) {
-                    // An API server that starts doesn't serve all kinds at once.
+                    // An API server that starts serves some kinds later than others.
                     delays = &DELAYS;
                 }
                 served.send_if_modified(|before| {
