@@ -16,9 +16,9 @@ const MAX_PROFILES: usize = 20_000;
 /// How many of them are of one namespace, so that no namespace takes all.
 const MAX_PROFILES_OF_NAMESPACE: usize = 4000;
 /// How much memory they take at most, in bytes: most need 1 to 2 KiB, those of pods that end in many different ways 30.
-const MAX_MEMORY: usize = 32 << 20;
+const MAX_MEMORY: usize = 16 << 20;
 /// How much of it those of one namespace take.
-const MAX_MEMORY_OF_NAMESPACE: usize = 8 << 20;
+const MAX_MEMORY_OF_NAMESPACE: usize = 4 << 20;
 /// How often the profiles of deleted workloads are dropped at most if there are too many, because all are read for it.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -299,7 +299,7 @@ pub(super) mod tests {
             (0..2000).filter(|number| profiles.insert(of(namespace, *number), restored())).count()
         };
         let [first, second] = ["restless", "quiet"].map(&mut fill);
-        assert!((1000..2000).contains(&first), "{first}");
+        assert!((500..1500).contains(&first), "{first}");
         assert_eq!(second, first, "another namespace has its own share");
         assert!(!profiles.add(&of("restless", 0), "1", &termination(), |_| true), "none grows");
         assert!(profiles.add(&of("shop", 0), "1", &termination(), |_| true));
