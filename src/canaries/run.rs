@@ -110,12 +110,11 @@ impl Canaries {
         let mut targets = Vec::new();
         for ((way, url), first) in ways.iter().zip(&created) {
             let exposure = way.exposure(&self.owner.namespace, first.as_ref().map(|(object, _)| object));
-            let url = match url {
-                Some(url) => url.trim_end_matches('/').to_owned(),
-                None => {
-                    let made = first.as_ref().map_or(&backend, |(_, made)| made);
-                    self.url(way, made, exposed).await?
-                }
+            let url = if let Some(url) = url {
+                url.trim_end_matches('/').to_owned()
+            } else {
+                let made = first.as_ref().map_or(&backend, |(_, made)| made);
+                self.url(way, made, exposed).await?
             };
             targets.push(Target { way: way.clone(), exposure, url });
         }

@@ -235,12 +235,11 @@ impl<K: Watched> ListWatch<K> {
             }
             Err(reason) => Some(reason.clone()),
         };
-        match unusable {
-            Some(reason) => self.add_unusable(&metadata, reason),
-            None => {
-                let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
-                self.unusable.remove(self.counted_as(), namespace, name);
-            }
+        if let Some(reason) = unusable {
+            self.add_unusable(&metadata, reason);
+        } else {
+            let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+            self.unusable.remove(self.counted_as(), namespace, name);
         }
         kept.ok().flatten()
     }

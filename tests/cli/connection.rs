@@ -116,7 +116,7 @@ fn with_closed_pipes(config: &Path, arguments: &[&str], closes_stderr: bool) -> 
     // A command that doesn't read standard input may have ended.
     let _ = child.stdin.take().unwrap().write_all(WEB.as_bytes());
     let output = child.wait_with_output().unwrap();
-    (output.status.code().expect("no signal"), String::from_utf8(output.stderr).unwrap())
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 #[test]

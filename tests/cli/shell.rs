@@ -60,7 +60,9 @@ fn the_version_of_client_server_and_operator_is_printed() {
         if target.starts_with("/version") {
             let other = ["gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
             let mut version = json!({"major": "1", "minor": "36", "gitVersion": "v1.36.2"});
-            other.iter().for_each(|field| version[field] = json!(""));
+            for field in other {
+                version[field] = json!("");
+            }
             return (200, version);
         }
         let labels = json!({"app.kubernetes.io/version": "0.0.1"});

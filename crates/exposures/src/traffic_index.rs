@@ -135,12 +135,13 @@ impl TrafficIndex {
     /// class.
     fn depending_on(&self, object: &TrafficObject) -> Vec<ObjectName> {
         match object.kind.role {
-            Role::Gateway | Role::GatewayClass | Role::ClassParameters => self.referring_to(&object.name),
             Role::IngressClass if object.is_default => {
                 let classless = ObjectName::new(&object.name.kind, "", "");
                 [self.referring_to(&object.name), self.referring_to(&classless)].concat()
             }
-            Role::IngressClass => self.referring_to(&object.name),
+            Role::Gateway | Role::GatewayClass | Role::IngressClass | Role::ClassParameters => {
+                self.referring_to(&object.name)
+            }
             _ if is_named_by_services(object) => vec![every_service(&object.name.namespace)],
             // A route that names a Gateway or a class in place of a Service doesn't affect others.
             _ => object.backends.iter().filter(|backend| !is_class(backend)).cloned().collect(),

@@ -79,13 +79,11 @@ impl Endpoints {
     /// When the last slice withdrew the pod; `None` if that isn't known, or no slice had it. A slice that had it as ready
     /// until it was gone, as that of a Service with `publishNotReadyAddresses` does, counts only if all did.
     pub(crate) fn withdrawn(&self) -> Option<Timestamp> {
-        let not_ready: Vec<_> = self.0.values().filter_map(|endpoint| endpoint.not_ready()).collect();
-        let times = if not_ready.is_empty() {
-            self.0.values().map(|endpoint| endpoint.gone()).collect()
-        } else {
-            not_ready
-        };
-        times.into_iter().collect::<Option<Vec<_>>>()?.into_iter().max()
+        let is_not_ready = |endpoint: &&Endpoint| matches!(endpoint, Endpoint::NotReady(_));
+        let not_ready: Vec<_> = self.0.values().filter(is_not_ready).collect();
+        let deciding = if not_ready.is_empty() { self.0.values().collect() } else { not_ready };
+        let times = deciding.into_iter().map(|endpoint| endpoint.withdrawn());
+        times.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
     /// The slices that have or had the pod.
@@ -99,18 +97,11 @@ impl Endpoints {
 }
 
 impl Endpoint {
-    /// Since when it is not ready, if it is.
-    fn not_ready(self) -> Option<Option<Timestamp>> {
+    /// When it was withdrawn; `None` if it wasn't, or if that isn't known.
+    fn withdrawn(self) -> Option<Timestamp> {
         match self {
-            Self::NotReady(at) => Some(at),
-            Self::Ready | Self::Gone(_) => None,
-        }
-    }
-
-    fn gone(self) -> Option<Timestamp> {
-        match self {
-            Self::Gone(at) => at,
-            Self::Ready | Self::NotReady(_) => None,
+            Self::Ready => None,
+            Self::NotReady(at) | Self::Gone(at) => at,
         }
     }
 }

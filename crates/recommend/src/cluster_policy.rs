@@ -24,7 +24,7 @@ pub(crate) fn recommended(namespaces: &[Members<'_>]) -> Option<Arc<ClusterGrace
     let base = base(namespaces);
     let groups: Vec<(&Members<'_>, Group<'_>)> = namespaces
         .iter()
-        .flat_map(|namespace| groups(&namespace.members).into_iter().map(move |group| (namespace, group)))
+        .flat_map(|namespace| groups(&namespace.all).into_iter().map(move |group| (namespace, group)))
         .collect();
     let choices = choices(groups.iter().map(|(_, group)| group.times));
     let choices = choices.into_iter().filter(|times| times.count() > 0).map(|times| {
@@ -40,7 +40,7 @@ fn choices(groups: impl Iterator<Item = Times>) -> Vec<Times> {
     let (drains, timeouts): (BTreeSet<_>, BTreeSet<_>) =
         groups.map(|times| (times.drain_seconds, times.shutdown_timeout_seconds)).unzip();
     let given = |seconds: BTreeSet<Option<i64>>| {
-        let given: Vec<_> = seconds.into_iter().filter(Option::is_some).collect();
+        let given: Vec<_> = seconds.into_iter().flatten().map(Some).collect();
         if given.is_empty() { vec![None] } else { given }
     };
     let timeouts = given(timeouts);
@@ -84,7 +84,7 @@ fn with_times(
         policy
     });
     set(&mut policy.spec.policy, times);
-    if let Some(member) = namespaces.iter().find_map(|namespace| namespace.members.first()) {
+    if let Some(member) = namespaces.iter().find_map(|namespace| namespace.all.first()) {
         let context = context_of(vec![], &[Arc::new(policy.clone())]);
         raise_maximum(&mut policy.spec.policy, &resolved(member.candidate, None, &context));
     }

@@ -54,7 +54,7 @@ pub(crate) struct Members<'a> {
     /// The policies, without those that are replaced.
     pub(crate) kept: NamespaceContext,
     /// In the order of their keys.
-    pub(crate) members: Vec<Member<'a>>,
+    pub(crate) all: Vec<Member<'a>>,
 }
 
 impl<'a> Members<'a> {
@@ -68,10 +68,10 @@ impl<'a> Members<'a> {
             base: base(candidate, &kept),
             is_opted_in: is_opted_in(candidate, &kept),
         });
-        let mut members: Vec<_> = members.collect();
-        members.sort_by(|a, b| a.candidate.key.cmp(&b.candidate.key));
-        let notes = unify(&mut members);
-        (Self { namespace, kept, members }, notes)
+        let mut all: Vec<_> = members.collect();
+        all.sort_by(|a, b| a.candidate.key.cmp(&b.candidate.key));
+        let notes = unify(&mut all);
+        (Self { namespace, kept, all }, notes)
     }
 }
 

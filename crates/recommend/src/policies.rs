@@ -56,7 +56,7 @@ impl<'a> Recommender<'a> {
             notes: vec![],
         };
         let mut by_base: BTreeMap<Option<String>, Vec<&Member<'a>>> = BTreeMap::new();
-        for member in &members.members {
+        for member in &members.all {
             let name = member.base.as_ref().map(|base| base.policy.name_any());
             by_base.entry(name).or_default().push(member);
         }

@@ -55,11 +55,10 @@ impl<'a> Position<'a> {
 /// The option with a name such as `--namespace` or `-n`.
 fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     let mut options = command.get_arguments();
-    match name.strip_prefix("--") {
-        Some(long) => options.find(|option| option.get_long() == Some(long)),
-        None => {
-            let short = name.chars().nth(1)?;
-            options.find(|option| option.get_short() == Some(short))
-        }
+    if let Some(long) = name.strip_prefix("--") {
+        options.find(|option| option.get_long() == Some(long))
+    } else {
+        let short = name.chars().nth(1)?;
+        options.find(|option| option.get_short() == Some(short))
     }
 }

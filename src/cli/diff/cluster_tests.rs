@@ -43,7 +43,7 @@ fn policy(drain: i64) -> Value {
 
 fn context(policy: &Value) -> NamespaceContext {
     let policy = serde_json::from_value(policy.clone()).unwrap();
-    NamespaceContext { policies: vec![std::sync::Arc::new(policy)], ..NamespaceContext::default() }
+    NamespaceContext { policies: vec![Arc::new(policy)], ..NamespaceContext::default() }
 }
 
 /// A client of a cluster with this Deployment, if any, and this policy.

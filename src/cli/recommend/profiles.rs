@@ -46,7 +46,9 @@ impl Profiles {
             Ok(()) => {}
             Err(Error::Api(status)) if status.code == 404 => {}
             Err(error) => {
-                warn(&format!("TerminationProfiles cannot be listed, so shutdown timeouts are kept: {error}"))
+                warn(&format!(
+                    "TerminationProfiles cannot be listed, so shutdown timeouts are kept: {error}"
+                ));
             }
         }
         Self(found)

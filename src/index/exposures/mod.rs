@@ -130,8 +130,10 @@ impl Exposures for CachedExposures {
             longest.extend(unknown.iter().map(|service| name(service).to_owned()).zip(found));
         }
         // Those that the pods have without a Service.
-        let mut exposures = exposures_of(Pods { namespace: &self.namespace, labels }, empty::<&Service>(), &[]);
-        exposures.extend(selecting.iter().filter_map(|service| longest.get(name(service)).cloned().flatten()));
+        let mut exposures =
+            exposures_of(Pods { namespace: &self.namespace, labels }, empty::<&Service>(), &[]);
+        exposures
+            .extend(selecting.iter().filter_map(|service| longest.get(name(service)).cloned().flatten()));
         drop(longest);
         required_drain(&exposures, &profiles)
     }

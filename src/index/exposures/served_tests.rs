@@ -50,7 +50,7 @@ async fn a_failed_discovery_is_repeated_and_a_change_of_a_crd_leads_to_some() {
     });
     let kinds: Vec<&'static Kind> = KINDS.iter().collect();
     let causes = ChangeSet::default();
-    let (sender, mut found) = watch::channel(None);
+    let (sender, mut found) = watch::channel(None::<Served>);
     causes.add(Cause::Listed);
     let check = async {
         let began = Instant::now();

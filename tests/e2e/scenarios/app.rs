@@ -138,7 +138,7 @@ impl<'a> App<'a> {
         let workload = TargetWorkload::find(client, Kind::Deployment, namespace, &self.name).await.unwrap().0;
         let syns = repeated_syns();
         let run = Run::new(self.address, minimum);
-        let (timelines, following) = follow(client, &workload, run.started);
+        let (timelines, following) = follow(client, &workload.namespace, &workload.selector, run.started);
         let following = tokio::spawn(following);
         let some = load.some();
         let sending = tokio::spawn(load.send(run.clone()));

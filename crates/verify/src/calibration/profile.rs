@@ -74,7 +74,7 @@ mod tests {
             url: "http://10.0.0.1/".to_owned(),
             version: "traefik:v3.6.0, Kubernetes v1.36.3\n".to_owned(),
         };
-        WayResult::of(way, Requests::default(), vec![seen; 20], Duration::from_secs(60))
+        WayResult::of(way, Requests::default(), vec![seen; 20], Duration::from_mins(1))
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn counted_terminations(part: u32, all: u32) -> String {
 mod tests {
     use super::*;
 
-    const WINDOW: Duration = Duration::from_secs(60);
+    const WINDOW: Duration = Duration::from_mins(1);
 
     fn seen(last_arrival_seconds: f64) -> Observation {
         Observation {

@@ -81,7 +81,7 @@ mod tests {
     #[tokio::test]
     async fn frames_of_every_length_are_read() {
         let long = [&[0x82, 126, 1, 0][..], &[7; 256]].concat();
-        let longer = [&[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0][..], &[7; 65_536]].concat();
+        let longer = [&[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0][..], &vec![7; 65_536]].concat();
         for (bytes, expected) in [
             (vec![0x81, 2, b'o', b'k'], Frame::Data),
             (long, Frame::Data),

@@ -20,7 +20,7 @@ fn way(exposure: &str, last_arrival_seconds: f64, lost: u64) -> WayResult {
         version: "Kubernetes v1.36.3".to_owned(),
     };
     let requests = Requests { sent: 5000, answered: 4999, lost: 1, not_sent: 0 };
-    WayResult::of(way, requests, vec![seen; 20], Duration::from_secs(60))
+    WayResult::of(way, requests, vec![seen; 20], Duration::from_mins(1))
 }
 
 fn example() -> CalibrationReport {
