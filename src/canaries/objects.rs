@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_canary_is_restricted_owned_and_serves_for_the_window() {
-        let times = [Duration::from_secs(60), Duration::from_secs(600)];
+        let times = [Duration::from_mins(1), Duration::from_mins(10)];
         let pod: Pod = serde_json::from_value(pod(&owner(), "adieu-calibrate-x-1", &image(), times)).unwrap();
         let owners = pod.metadata.owner_references.unwrap();
         let owner_reference = &owners[0];

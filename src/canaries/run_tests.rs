@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::runtime::test_support::{client_of_bodies, failure, not_found};
 
-const TIMES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(600)];
+const TIMES: [Duration; 2] = [Duration::from_mins(1), Duration::from_mins(10)];
 
 /// Requests other than GET: the method, the path and the body.
 type Requests = Arc<Mutex<Vec<(Method, String, Value)>>>;

@@ -47,8 +47,8 @@ fn known<'a>(object: &'a DynamicObject, context: &'a NamespaceContext) -> Known<
     }
 }
 
-fn times(drain: Option<i64>, shutdown: Option<i64>) -> Option<Times> {
-    Some(Times { drain_seconds: drain, shutdown_timeout_seconds: shutdown })
+fn times(drain: Option<i64>, shutdown: Option<i64>) -> Times {
+    Times { drain_seconds: drain, shutdown_timeout_seconds: shutdown }
 }
 
 #[test]
@@ -61,18 +61,18 @@ fn the_drain_follows_from_exposures_unless_an_annotation_or_policy_sets_a_longer
     );
     let needed = "Ingress shop/shop (Ingress or Gateway of NGINX, IngressClass/nginx): ";
     for (annotations, policies_in_cluster, wanted, line, has_note) in [
-        (json!({}), vec![], times(None, Some(30)), format!("drain 30 s: {needed}"), false),
-        (json!({}), vec![own(5)], times(Some(30), Some(30)), format!("drain 30 s: {needed}"), false),
+        (json!({}), vec![], Some(times(None, Some(30))), format!("drain 30 s: {needed}"), false),
+        (json!({}), vec![own(5)], Some(times(Some(30), Some(30))), format!("drain 30 s: {needed}"), false),
         (
             json!({}),
             vec![own(60)],
-            times(Some(60), Some(30)),
+            Some(times(Some(60), Some(30))),
             format!("drain 60 s: policy own; it is longer than the 30 s of {needed}"),
             false,
         ),
-        (json!({}), vec![earlier], times(None, Some(30)), format!("drain 30 s: {needed}"), false),
-        (graceful("5"), vec![], times(None, Some(30)), "drain 5 s: annotation".into(), true),
-        (graceful("40"), vec![], times(None, Some(30)), "drain 40 s: annotation".into(), false),
+        (json!({}), vec![earlier], Some(times(None, Some(30))), format!("drain 30 s: {needed}"), false),
+        (graceful("5"), vec![], Some(times(None, Some(30))), "drain 5 s: annotation".into(), true),
+        (graceful("40"), vec![], Some(times(None, Some(30))), "drain 40 s: annotation".into(), false),
     ] {
         let context = NamespaceContext {
             policies: policies("GracefulPolicy", &policies_in_cluster),
@@ -95,14 +95,14 @@ fn workloads_without_evidence_or_of_other_kinds_are_not_opted_in() {
     let wanted = |known: Known<'_>| evidence(&known).unwrap().candidate.wanted;
     let without = |object| Known { exposures: vec![], ..known(object, &context) };
     assert_eq!(wanted(without(&plain)), None);
-    assert_eq!(wanted(without(&opted_in)), times(None, Some(30)));
+    assert_eq!(wanted(without(&opted_in)), Some(times(None, Some(30))));
     let of_other_kind = |object| Known { kinds: &[Kind::StatefulSet], ..known(object, &context) };
     assert_eq!(wanted(of_other_kind(&plain)), None);
-    assert_eq!(wanted(of_other_kind(&opted_in)), times(None, Some(30)));
+    assert_eq!(wanted(of_other_kind(&opted_in)), Some(times(None, Some(30))));
     // Its times are kept.
     let unselected = |object| Known { is_selected: false, ..known(object, &context) };
     assert_eq!(wanted(unselected(&plain)), None);
-    assert_eq!(wanted(unselected(&opted_in)), times(None, Some(30)));
+    assert_eq!(wanted(unselected(&opted_in)), Some(times(None, Some(30))));
     let opted_out = workload(&json!({"adieu.dev/graceful": "false"}));
     assert!(evidence(&known(&opted_out, &context)).is_none());
 }
