@@ -238,7 +238,7 @@ async fn an_invalid_annotation_is_denied_with_path_value_rule_and_example() {
     assert_eq!(
         response["status"]["message"],
         "metadata.annotations[adieu.dev/drain-seconds]: Invalid value: \"ten\": must be a whole number of seconds \
-         from 0 to 3600, without a unit, for example \"15\""
+         from 0 to 3600, without a unit, for example \"15\", or \"auto\""
     );
 }
 

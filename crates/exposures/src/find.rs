@@ -43,7 +43,7 @@ pub struct Pods<'a> {
 
 /// The exposures of pods: of the Services of their namespace that select them, and of the objects, in any namespace, that
 /// lead to these Services. A proxy's own pods have the exposures of its Service, and those behind it have its. Routes of
-/// another namespace count if a `ReferenceGrant` allows them, so nobody else lengthens the drain of a namespace by a route.
+/// another namespace count if a `ReferenceGrant` allows them, so no other namespace lengthens a drain by a route.
 #[must_use]
 pub fn exposures_of<'a>(
     pods: Pods<'_>,

@@ -33,6 +33,8 @@ pub(crate) type Part = (LabelSelector, Vec<usize>);
 /// Few selectors that match these workloads, each only one of them, and no others; and the positions of workloads that no
 /// selector tells from the others.
 pub(crate) fn selectors(members: &[&Labels], others: &[&Labels]) -> (Vec<Part>, Vec<usize>) {
+    // The result doesn't depend on the order of the workloads.
+    let others: Vec<&Labels> = others.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     let mut positions: BTreeMap<&Labels, Vec<usize>> = BTreeMap::new();
     for (position, labels) in members.iter().enumerate() {
         positions.entry(labels).or_default().push(position);
@@ -44,7 +46,7 @@ pub(crate) fn selectors(members: &[&Labels], others: &[&Labels]) -> (Vec<Part>, 
         all.sort_unstable();
         all
     };
-    if let Some(selector) = selector(&distinct, others) {
+    if let Some(selector) = selector(&distinct, &others) {
         return (vec![(selector, all(&distinct))], vec![]);
     }
     let mut parts: Vec<(LabelSelector, Vec<&Labels>)> = Vec::new();

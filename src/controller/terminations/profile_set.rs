@@ -298,16 +298,16 @@ pub(super) mod tests {
             let restored = || Entry::restored("1".into(), profile.clone());
             (0..2000).filter(|number| profiles.insert(of(namespace, *number), restored())).count()
         };
-        let [first, second] = ["restless", "quiet"].map(&mut fill);
+        let [first, second] = ["noisy", "quiet"].map(&mut fill);
         assert!((500..1500).contains(&first), "{first}");
         assert_eq!(second, first, "another namespace has its own share");
-        assert!(!profiles.add(&of("restless", 0), "1", &termination(), |_| true), "none grows");
+        assert!(!profiles.add(&of("noisy", 0), "1", &termination(), |_| true), "none grows");
         assert!(profiles.add(&of("shop", 0), "1", &termination(), |_| true));
         let memory: usize = profiles.all().map(|(key, entry)| entry.memory(key)).sum();
         assert_eq!((profiles.total.profiles, profiles.total.memory), (2 * first + 1, memory));
         assert!(
-            profiles.add(&of("restless", 0), "1", &termination(), |key| key.namespace != "quiet"
-                && key.name != "7")
+            profiles
+                .add(&of("noisy", 0), "1", &termination(), |key| key.namespace != "quiet" && key.name != "7")
         );
         profiles.prune(Instant::now() + PRUNE_INTERVAL, |_| false);
         assert_eq!((profiles.total.profiles, profiles.total.memory, profiles.of_namespaces.len()), (0, 0, 0));

@@ -215,7 +215,7 @@ fn policy_inherits_omitted_fields_from_the_cluster_defaults() {
     };
     let expected = |mode: &str, margin: i64| {
         json!({
-            "mode": mode, "drainSeconds": 20, "shutdownTimeoutSeconds": 30, "marginSeconds": margin,
+            "mode": mode, "drain": 20, "drainSeconds": 20, "shutdownTimeoutSeconds": 30, "marginSeconds": margin,
             "gracePeriodSeconds": 50 + margin,
         })
     };
