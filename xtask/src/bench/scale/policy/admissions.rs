@@ -6,7 +6,7 @@ use kube::Client;
 use tokio::time::{Duration, sleep};
 
 use super::fleet::PolicyFleet;
-use super::load::Load;
+use super::load::{Load, MAX_WAITING};
 use crate::target::Target;
 
 /// Dry-run creates per second: enough to see a stall, but not enough to keep two cores busy.
@@ -17,7 +17,7 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// Starts dry-run creates of an opted-in Deployment, and waits until the first, slower ones are over.
 pub async fn start(target: &Target) -> Result<Load> {
     let (namespace, body) = PolicyFleet::opted_in()?;
-    let load = Load::start(target, RATE, move |client| {
+    let load = Load::start(target, RATE, MAX_WAITING, move |client| {
         move |_| create(client.clone(), namespace.clone(), body.clone())
     });
     sleep(WARM_UP).await;

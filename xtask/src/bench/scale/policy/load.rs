@@ -15,11 +15,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::interrupt;
 use crate::target::Target;
 
-/// Requests without a response, at most. More mean that the API server can't keep up, and every later latency would
-/// be that of the queue.
-const MAX_WAITING: usize = 500;
+/// Requests without a response, at most, if their latency is measured. More mean that the API server can't keep up, and
+/// every later latency would be that of the queue.
+pub const MAX_WAITING: usize = 500;
 /// For the responses to the last requests.
-const DRAIN: Duration = Duration::from_secs(30);
+const DRAIN: Duration = Duration::from_mins(3);
 
 /// A request that was answered.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +43,13 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends `rate` requests a second until it is stopped or dropped.
-    pub fn start<F, S>(target: &Target, rate: u32, sender: impl FnOnce(Client) -> S + Send + 'static) -> Self
+    /// Sends `rate` requests a second until it is stopped or dropped. It fails if more than `waiting` have no response.
+    pub fn start<F, S>(
+        target: &Target,
+        rate: u32,
+        waiting: usize,
+        sender: impl FnOnce(Client) -> S + Send + 'static,
+    ) -> Self
     where
         S: Fn(u32) -> F,
         F: Future<Output = Result<()>>,
@@ -52,7 +57,7 @@ impl Load {
         let (target, stop) = (target.clone(), Arc::new(AtomicBool::new(false)));
         let stopped = stop.clone();
         let thread = spawn_blocking(move || {
-            target.with_client(async |client| open_loop(rate, &stopped, sender(client)).await)
+            target.with_client(async |client| open_loop((rate, waiting), &stopped, sender(client)).await)
         });
         Self { stop, thread }
     }
@@ -80,7 +85,11 @@ impl Drop for Load {
 }
 
 /// Sends request after request when it is due, until `stop`.
-async fn open_loop<F>(rate: u32, stop: &AtomicBool, send: impl Fn(u32) -> F) -> Result<Vec<Sent>>
+async fn open_loop<F>(
+    (rate, max_waiting): (u32, usize),
+    stop: &AtomicBool,
+    send: impl Fn(u32) -> F,
+) -> Result<Vec<Sent>>
 where
     F: Future<Output = Result<()>>,
 {
@@ -93,8 +102,8 @@ where
     while !stop.load(Ordering::Relaxed) {
         interrupt::check()?;
         ensure!(
-            waiting.len() < MAX_WAITING,
-            "{MAX_WAITING} requests wait for a response: this machine cannot take {rate} a second"
+            waiting.len() < max_waiting,
+            "{max_waiting} requests wait for a response: this machine cannot take {rate} a second"
         );
         let due = started + period * number;
         tokio::select! {
@@ -135,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn open_loop_sends_the_next_request_while_others_wait() {
         let (stop, fifth, count) = (AtomicBool::new(false), Notify::new(), Cell::new(0));
-        let sent = open_loop(1000, &stop, |number| {
+        let sent = open_loop((1000, MAX_WAITING), &stop, |number| {
             count.set(number + 1);
             if number == 4 {
                 fifth.notify_waiters();
@@ -159,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn open_loop_fails_with_its_first_request_that_fails() {
         let stop = AtomicBool::new(false);
-        let failed = open_loop(1000, &stop, |_| async { Err(anyhow!("rejected")) }).await;
+        let failed = open_loop((1000, MAX_WAITING), &stop, |_| async { Err(anyhow!("rejected")) }).await;
         assert_eq!(failed.unwrap_err().to_string(), "rejected");
     }
 }

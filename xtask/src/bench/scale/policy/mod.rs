@@ -21,12 +21,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::operator::Operator;
+use crate::bench::scale::report::MIB;
 use crate::progress::{Step, print_line};
 use crate::target::Target;
 use changes::{Changes, Measured};
 use fleet::{PolicyFleet, RolloutMode, Size};
 use leader::{Leader, Usage};
-use load::Load;
+use load::{Load, MAX_WAITING};
 use replay::{ChangeLoad, Replay};
 pub use report::Report;
 use report::{Stage, evaluation_limit};
@@ -78,18 +79,29 @@ async fn stage(
     fleet.until_status_current().await?;
     let leader = Leader::find(&fleet.client).await?;
     fleet.settle(operator, &leader).await?;
+    let rollouts_per_second = f64::from(size.deployments) / injection.patching.as_secs_f64();
+    print_line(&format!("  {rollouts_per_second:.1} rollouts/s"));
     let at_rest = leader.usage("at rest", None).await?;
     let (under_events, events) = under_events(target, &leader, size).await?;
+    for (usage, when) in [(at_rest, "at rest"), (under_events, "under status events")] {
+        print_line(&format!("  {:.2} % of a core {when}, {:.1} MiB", usage.cpu * 100.0, usage.memory / MIB));
+    }
     fleet.change_defaults(drain, RolloutMode::NextUpdate).await?;
     fleet.until_status_current().await?;
     fleet.settle(operator, &leader).await?;
     let Measured { admission, idle_at_rest, delays, load, memory } =
         Changes::new(target, fleet, &leader, size).measure(drain).await?;
+    print_line(&format!(
+        "  p99 of admission: {:.1} ms at rest, {:.1} ms during a policy change; all are evaluated {delays}",
+        admission.at_rest.p99 * 1e3,
+        admission.beside_change.p99 * 1e3
+    ));
     fleet.until_status_current().await?;
     fleet.settle(operator, &leader).await?;
     let allowed = Duration::from_secs_f64(evaluation_limit(size));
     let replayed = ChangeLoad { cpu: load.cpu.min(allowed), ..load };
     let replay = Replay::new(target, fleet, &leader).measure(replayed).await?;
+    print_line(&format!("  p99 of admission during a replay: {:.1} ms", replay.p99 * 1e3));
     let terminations = Arms::new(target, operator, fleet, size).measure().await?;
     let all = [injection.memory, at_rest.memory, under_events.memory, terminations.with_observer.memory];
     let memory = all.into_iter().fold(memory, f64::max);
@@ -106,14 +118,15 @@ async fn stage(
         delays,
         terminations,
         memory,
-        rollouts_per_second: f64::from(size.deployments) / injection.patching.as_secs_f64(),
+        rollouts_per_second,
     })
 }
 
 /// The leader's usage under status events, and the rate of events.
 async fn under_events(target: &Target, leader: &Leader, size: Size) -> Result<(Usage, f64)> {
-    let mut load =
-        Load::start(target, EVENTS, move |client| move |number| change_status(client.clone(), number, size));
+    let mut load = Load::start(target, EVENTS, MAX_WAITING, move |client| {
+        move |number| change_status(client.clone(), number, size)
+    });
     let usage = leader.usage(&format!("under {EVENTS} status events/s"), Some(&mut load)).await?;
     let sent = load.stop().await?;
     let (first, last) = (sent.iter().map(|s| s.due).min(), sent.iter().map(|s| s.due).max());

@@ -1,5 +1,6 @@
 //! The figures, and the limits for adieu.
 
+use std::fmt::{self, Display, Formatter};
 use std::iter::once;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -90,6 +91,13 @@ pub struct Delays {
 struct Spread {
     median: f64,
     largest: f64,
+}
+
+impl Display for Delays {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Spread { median, largest } = self.evaluated;
+        write!(f, "after {median:.2} s (median) to {largest:.2} s")
+    }
 }
 
 impl Delays {

@@ -188,9 +188,10 @@ impl<'a> Arms<'a> {
         }
     }
 
+    /// Deletes them within [`SPAN`], or as fast as the API server responds.
     fn delete(&self, pods: Vec<PodKey>) -> Load {
-        let pods = Arc::new(pods);
-        Load::start(self.target, self.size.deployments.div_ceil(SPAN), move |client| {
+        let (rate, waiting, pods) = (self.size.deployments.div_ceil(SPAN), pods.len() + 1, Arc::new(pods));
+        Load::start(self.target, rate, waiting, move |client| {
             move |number| delete(client.clone(), pods.clone(), number)
         })
     }
