@@ -13,7 +13,8 @@ use crate::{
     terminations::adieu,
 };
 
-const SHUTDOWN_TIMEOUT: i64 = 3;
+/// With it the grace period is more than the default of 30 s, which is not lowered.
+const SHUTDOWN_TIMEOUT: i64 = 25;
 const MARGIN: i64 = 5;
 /// The drain behind kube-proxy.
 const SHORT: i64 = 10;
