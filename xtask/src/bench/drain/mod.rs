@@ -34,7 +34,7 @@ pub const ROLLOUTS: u32 = 10;
 pub const TERMINATIONS: u32 = 20;
 /// Rollouts of each way before the calibration.
 const BEFORE: u32 = 3;
-/// What `cargo xtask test` measures.
+/// What `cargo xtask test --long` measures on the cluster of the end-to-end tests.
 const SHORT_EXTENT: Extent = Extent { before: 1, terminations: 5, tunes: false, after: 1 };
 
 /// `cargo xtask bench drain`
@@ -84,7 +84,7 @@ pub fn prove_all(workspace: &Workspace, options: &Options, docs: Option<&str>) -
     report.verdict()
 }
 
-/// Checks, as part of `cargo xtask test`, that a rollout loses no request before and after a short calibration, on a
+/// Checks, as part of `cargo xtask test --long`, that a rollout loses no request before and after a short calibration, on a
 /// cluster with adieu.
 pub fn prove(target: &Target) -> Result<()> {
     let adieu = Adieu::new(target, image::adieu(target.workspace(), &[])?.program);
