@@ -11,6 +11,7 @@ use crate::{
     cli::manifests::warn,
     index::list::{Selectors, for_each},
     keys::WorkloadKey,
+    runtime::api_errors::describe,
 };
 
 /// The status of profiles, with the uid of the workload.
@@ -47,7 +48,8 @@ impl Profiles {
             Err(Error::Api(status)) if status.code == 404 => {}
             Err(error) => {
                 warn(&format!(
-                    "TerminationProfiles cannot be listed, so shutdown timeouts are kept: {error}"
+                    "TerminationProfiles cannot be listed, so shutdown timeouts are kept: {}",
+                    describe(&error)
                 ));
             }
         }
