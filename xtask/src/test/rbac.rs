@@ -91,6 +91,7 @@ struct Reference {
     resource: Option<String>,
     subresource: Option<String>,
     api_group: Option<String>,
+    namespace: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +99,9 @@ struct Status {
     code: Option<u16>,
 }
 
-/// The permissions that a user used, and those that were missing.
+/// The permissions that a user used, and those that were missing: denied in a namespace, or across all, where the same
+/// was never granted. A kube-apiserver that has just started denies for a moment what its roles allow, until it has
+/// read them.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct UsedPermissions {
     granted: BTreeSet<Permission>,
@@ -143,14 +146,15 @@ fn is_elsewhere(permission: &Permission) -> bool {
 
 fn used(log: impl BufRead, username: &str) -> Result<UsedPermissions> {
     let mut used = UsedPermissions::default();
+    let (mut granted, mut forbidden) = (BTreeSet::new(), BTreeSet::new());
     for line in log.lines() {
         let entry: Entry = serde_json::from_str(&line?).context("the audit log has an invalid line")?;
         // Tests impersonate the account to check denials, with another user agent.
         if entry.user.username != username || !entry.user_agent.starts_with("adieu/") {
             continue;
         }
-        let Some(Reference { resource: Some(mut resource), subresource, api_group }) = entry.object_ref
-        else {
+        let Some(reference) = entry.object_ref else { continue };
+        let Reference { resource: Some(mut resource), subresource, api_group, namespace } = reference else {
             continue;
         };
         if let Some(subresource) = subresource {
@@ -160,15 +164,17 @@ fn used(log: impl BufRead, username: &str) -> Result<UsedPermissions> {
         let permission = Permission::new(&entry.verb, &group, &resource);
         // Not every 403 means a missing permission: a terminating namespace rejects new objects.
         if entry.annotations.get(DECISION).is_some_and(|decision| decision == "forbid") {
-            used.forbidden.insert(permission);
+            forbidden.insert((permission, namespace));
             continue;
         }
         // An apply that creates needs the permission to create as well.
         if entry.response_status.and_then(|status| status.code) == Some(201) {
             used.granted.insert(Permission::new("create", &group, &resource));
         }
-        used.granted.insert(permission);
+        used.granted.insert(permission.clone());
+        granted.insert((permission, namespace));
     }
+    used.forbidden = forbidden.difference(&granted).map(|(permission, _)| permission.clone()).collect();
     Ok(used)
 }
 
@@ -228,5 +234,24 @@ mod tests {
             forbidden: BTreeSet::from([permission("delete")]),
         };
         assert_eq!(used(log.as_bytes(), "operator").ok(), Some(expected));
+    }
+    #[test]
+    fn a_permission_that_was_granted_at_another_time_is_not_missing_where_it_was_granted() {
+        let entry = |namespace: Option<&str>, verb: &str, decision: &str| {
+            json!({
+                "user": {"username": "operator"}, "userAgent": "adieu/0.1.0", "verb": verb,
+                "objectRef": {"resource": "secrets", "namespace": namespace},
+                "annotations": {"authorization.k8s.io/decision": decision},
+            })
+        };
+        let log = [
+            entry(Some("adieu"), "watch", "forbid"),
+            entry(Some("adieu"), "watch", "allow"),
+            entry(Some("adieu"), "list", "allow"),
+            entry(None, "list", "forbid"),
+        ];
+        let log = log.map(|entry| entry.to_string()).join("\n");
+        let forbidden = used(log.as_bytes(), "operator").map(|used| used.forbidden).ok();
+        assert_eq!(forbidden, Some(BTreeSet::from([Permission::new("list", "", "secrets")])));
     }
 }
