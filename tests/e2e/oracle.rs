@@ -14,6 +14,7 @@ use adieu::{
     api::{GracefulPolicy, WorkloadKind, annotations::INJECTED, check_policy},
     plan::NamespaceContext,
 };
+use adieu_exposures::NamespaceExposures;
 use kube::{
     Client, Discovery,
     core::GroupVersionKind,
@@ -88,6 +89,7 @@ async fn every_manifest_is_accepted_before_and_after_injection() {
         let Document { name, object, context, .. } = document;
         let oracle = Oracle::new(&scenes[document.file.as_str()]);
         if generate::is_workload(object) {
+            let context = &NamespaceExposures::added_to(context.clone(), oracle.namespace, Arc::from([]));
             let checked = oracle.check(&without_namespace(object), context, context).await;
             let outcome = checked.unwrap_or_else(|error| unreachable!("{name}: {error}"));
             assert_ne!(outcome.accepted, document.is_incomplete(), "{name}: as it is");
