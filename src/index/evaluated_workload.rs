@@ -77,8 +77,8 @@ pub struct DesiredState {
     pub unsatisfiable_reasons: Vec<String>,
     /// Why its injected drain is too short for its exposures; `None` if it isn't.
     pub short_drain: Option<ShortDrain>,
-    /// The hash of other fields that its writers use: its PodDisruptionBudget, the marks on the workload, the bounds of
-    /// recommendations, warnings, and whether a policy can't be used.
+    /// The hash of other fields that its writers use: its PodDisruptionBudget and whether it is written, the marks on the
+    /// workload, the bounds of recommendations, warnings, and whether a policy can't be used.
     pub other_outputs_hash: u64,
 }
 
@@ -248,7 +248,8 @@ impl DesiredState {
             None => evaluation.warnings.iter().take(MAX_UNSATISFIABLE_REASONS).cloned().collect(),
         };
         let marks = plan::annotation_changes(workload, evaluation, namespace_context);
-        let budget = format!("{:?}", resolution.settings.disruption_budget.value);
+        let budget =
+            format!("{:?}", (&resolution.settings.disruption_budget.value, resolution.settings.mode.value));
         let requested_by = evaluation.requested_by.iter();
         Some(Self {
             uid: metadata.uid.clone(),
@@ -282,6 +283,24 @@ impl DesiredState {
                 namespace_context.has_unusable_policy,
             )),
         })
+    }
+
+    /// Whether the writers of the workload may have something else to do than for `other`. A template that waits for the
+    /// next update is never written, and nobody's writer depends on when a template that is up to date is written.
+    pub(super) fn differs_for_writers(&self, other: &Self) -> bool {
+        let writers = |of: &Self| {
+            let written = of.desired_template.map(|template| {
+                let waits =
+                    of.timing == RolloutTiming::NextUpdate && of.recommendations != RecommendationMode::Apply;
+                (of.timing, (!waits).then_some(template))
+            });
+            let flags = (of.state, of.reverts, of.recommendations, of.too_large);
+            (written, flags, of.current_template, of.other_outputs_hash)
+        };
+        writers(self) != writers(other)
+            || self.uid != other.uid
+            || self.unsatisfiable_reasons != other.unsatisfiable_reasons
+            || self.short_drain != other.short_drain
     }
 
     /// Whether its template is to be written immediately.

@@ -64,9 +64,9 @@ pub(super) enum EvaluationCause {
 #[derive(Debug, Default)]
 struct State {
     evaluations: BTreeMap<WorkloadKey, Arc<EvaluatedWorkload>>,
-    /// Workloads whose desired state changed with their own events, until they are evaluated for another cause. Such an
-    /// evaluation may have read a policy that the reconciliation for the same event had not. The mark of that policy
-    /// follows, and then the desired state is the same.
+    /// Workloads whose writers got something else to do with their own events, until they are evaluated for another cause.
+    /// Such an evaluation may have read a policy that the reconciliation for the same event had not. The mark of that
+    /// policy follows, and then the desired state is the same.
     changed_by_own_events: HashSet<WorkloadKey>,
     /// The policies with which all their workloads have been evaluated.
     applied: BTreeMap<PolicyKey, PolicyVersion>,
@@ -266,9 +266,10 @@ impl Index {
         }
     }
 
-    /// Stores an evaluation. If the desired state differs from the previous one, requeues the policies of the workload, and
-    /// the workload unless its controller reconciles it for the same event. In that case the next evaluation for another
-    /// cause requeues it. A workload for which a recommendation may wait is requeued once its rollout is complete.
+    /// Stores an evaluation. If the desired state differs from the previous one, requeues the policies of the workload. If
+    /// its writers may have something else to do, requeues the workload, unless its controller reconciles it for the same
+    /// event. In that case the next evaluation for another cause requeues it. A workload for which a recommendation may
+    /// wait is requeued once its rollout is complete.
     pub(super) fn set(&self, key: &WorkloadKey, now: Option<EvaluatedWorkload>, cause: EvaluationCause) {
         let now = now.map(Arc::new);
         let mut state = self.write();
@@ -279,14 +280,18 @@ impl Index {
         let [old, new] = [&before, &now].map(|of| of.as_ref().map(|of| &of.desired));
         let differs = before != now;
         let is_changed = differs && old != new;
+        let writers_differ = match (old, new) {
+            (Some(old), Some(new)) => is_changed && new.differs_for_writers(old),
+            _ => is_changed,
+        };
         let is_requeued = match cause {
             EvaluationCause::OwnEvent => {
-                if is_changed {
+                if writers_differ {
                     state.changed_by_own_events.insert(key.clone());
                 }
                 false
             }
-            EvaluationCause::Other => state.changed_by_own_events.remove(key) || is_changed,
+            EvaluationCause::Other => state.changed_by_own_events.remove(key) || writers_differ,
         };
         drop(state);
         // Its controller gets no event for a change of the status alone.

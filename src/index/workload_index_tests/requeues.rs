@@ -3,7 +3,11 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 
 use super::*;
-use crate::{api::ClusterGracefulPolicy, index::unusable_objects::UnusableReason};
+use crate::{
+    api::ClusterGracefulPolicy,
+    index::unusable_objects::UnusableReason,
+    plan::{self, Workload},
+};
 
 #[test]
 fn only_changed_workloads_and_policies_are_requeued() {
@@ -217,5 +221,50 @@ async fn a_workload_for_which_a_recommendation_may_wait_is_requeued_when_its_rol
                 assert_eq!(requeued, expected, "{mode}, {updated} updated");
             }
         }
+    }
+}
+
+#[test]
+fn a_workload_is_requeued_only_for_what_its_writers_do() {
+    let (kind, object) = deployment("shop", "web", json!({}));
+    let with = |object: &DynamicObject, spec: Value| {
+        let mut policy = policy("shop", "all", 1, 20);
+        policy.spec = serde_json::from_value(spec).unwrap();
+        Caches::fixed(vec![policy], vec![], vec![(kind, object.clone())])
+    };
+    let next_update =
+        |drain: i64| json!({"selector": {}, "drainSeconds": drain, "rollout": {"mode": "NextUpdate"}});
+    let at_once = |drain: i64| json!({"selector": {}, "drainSeconds": drain});
+    let mut applied = next_update(50);
+    applied["recommendations"] = json!("Apply");
+    let mut other_applied = applied.clone();
+    other_applied["drainSeconds"] = json!(60);
+    let mut audit = at_once(20);
+    audit["mode"] = json!("Audit");
+
+    let index = Index::default();
+    for (spec, is_requeued) in [
+        (next_update(20), true),
+        (next_update(30), false),
+        (applied, true),
+        (other_applied, true),
+        (at_once(20), true),
+        (at_once(30), true),
+        (audit.clone(), true),
+    ] {
+        changed(index.changed_policies(false));
+        index.refresh(&with(&object, spec.clone()));
+        assert_eq!(!changed(index.other_changes(kind)).is_empty(), is_requeued, "{spec}");
+        assert_eq!(changed(index.changed_policies(false)), [of("shop", "all")], "{spec}");
+    }
+
+    // The same for a workload whose template is up to date.
+    let context = with(&object, at_once(20)).namespace_context("shop");
+    let mut injected = object.clone();
+    injected.data["spec"]["template"] =
+        plan::evaluate(&Workload::of(kind, &object), &context).template.unwrap();
+    for (spec, is_requeued) in [(at_once(20), true), (next_update(20), false), (audit, true)] {
+        index.refresh(&with(&injected, spec.clone()));
+        assert_eq!(!changed(index.other_changes(kind)).is_empty(), is_requeued, "{spec}");
     }
 }

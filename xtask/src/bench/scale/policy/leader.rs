@@ -111,7 +111,7 @@ impl Leader {
         Ok(sum(&self.metrics().await?, TERMINATIONS).unwrap_or_default())
     }
 
-    /// Waits until it reconciles no workload. After a change for all it does for minutes, 20 a second, and writes few.
+    /// Waits until it reconciles no workload. Those that can wait take minutes, 20 a second.
     pub async fn until_idle(&self) -> Result<()> {
         let (step, started) =
             (Step::start("waiting until the leader reconciles no workload"), Instant::now());
