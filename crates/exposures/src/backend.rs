@@ -14,11 +14,14 @@ use crate::{
     objects::Objects,
     profiles::AWS_INSTANCE,
     traffic_object::TrafficObject,
+    visibility::Visibility,
     ways::{BACKEND_CONFIG, BY_HINT, Classified, NETWORK_ENDPOINT_GROUPS, Targets, Way, by_hint},
 };
 
-/// The maximum length of an annotation that is read as JSON, in bytes.
-const MAX_JSON: usize = 16 << 10;
+/// The annotation of a Service with the namespaces whose proxies see it (Istio).
+const EXPORT_TO: &str = "networking.istio.io/exportTo";
+/// The maximum length of an annotation with a list or JSON that is read, in bytes.
+const MAX_LENGTH: usize = 16 << 10;
 /// How many `BackendConfig`s of a Service count.
 const MAX_BACKEND_CONFIGS: usize = 100;
 
@@ -27,7 +30,9 @@ static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
 /// Whether the exposures of a Service depend on its annotation with this key.
 #[must_use]
 pub fn is_service_annotation(key: &str) -> bool {
-    key.starts_with(AWS_LOAD_BALANCER) || BY_HINT.iter().any(|way| way.reads(key) || way.has_hint(key))
+    key == EXPORT_TO
+        || key.starts_with(AWS_LOAD_BALANCER)
+        || BY_HINT.iter().any(|way| way.reads(key) || way.has_hint(key))
 }
 
 /// A Service, with the objects that refer to it.
@@ -45,6 +50,8 @@ pub(crate) struct Backend<'a> {
     bindings: Vec<&'a TrafficObject>,
     /// The kinds and namespaces of routes of other namespaces that may lead to it.
     granted: HashSet<(&'a str, &'a str)>,
+    /// The namespaces whose proxies see it.
+    visibility: Visibility,
 }
 
 impl<'a> Backend<'a> {
@@ -58,7 +65,10 @@ impl<'a> Backend<'a> {
         let bindings = of_role(Role::Binding).filter(|binding| binding.is_made_by_controller).collect();
         let granted = objects.granted_to(&name);
         let hint = by_hint(annotations.keys());
-        Self { name, service, annotations, objects, hint, settings, bindings, granted }
+        let export = annotations.get(EXPORT_TO).filter(|text| text.len() <= MAX_LENGTH);
+        let export = export.map_or("", String::as_str);
+        let visibility = Visibility::read(export.split(','), namespace);
+        Self { name, service, annotations, objects, hint, settings, bindings, granted, visibility }
     }
 
     /// The exposure of the Service through a proxy or load balancer: by `object`, or by the Service itself.
@@ -78,6 +88,28 @@ impl<'a> Backend<'a> {
     pub(crate) fn allows(&self, route: &TrafficObject) -> bool {
         let ObjectName { kind, namespace, .. } = &route.name;
         *namespace == self.name.namespace || self.granted.contains(&(kind.as_str(), namespace.as_str()))
+    }
+
+    /// Whether proxies may lead requests to the Service by an object: one of its own namespace, or one that they see together
+    /// with the Service in another namespace. Those of the Service's namespace send to it with or without the object.
+    pub(crate) fn is_reached_by(&self, object: &TrafficObject) -> bool {
+        let own = self.name.namespace.as_str();
+        object.name.namespace == own || self.visibility.meets_outside(&object.visibility, own)
+    }
+
+    /// Whether proxies of other namespaces see the Service.
+    pub(crate) fn is_exported(&self) -> bool {
+        self.visibility.meets_outside(&Visibility::All, &self.name.namespace)
+    }
+
+    /// The other namespaces whose objects decide about the exposures of the Service, as far as it allows them: those of routes
+    /// that may lead to it, and those of the Gateways of its routes.
+    pub(crate) fn deciding_namespaces(&self) -> BTreeSet<&'a str> {
+        let is_route = |object: &&TrafficObject| object.kind.role == Role::Route && self.allows(object);
+        let routes = self.objects.referring_to(&self.name).filter(is_route);
+        let gateways = routes.flat_map(|route| &route.parents).map(|parent| parent.namespace.as_str());
+        let granted = self.granted.iter().map(|(_, namespace)| *namespace);
+        granted.chain(gateways).filter(|namespace| *namespace != self.name.namespace).collect()
     }
 
     /// The targets that objects give. The Service's own annotations take precedence.
@@ -150,6 +182,6 @@ fn backend_configs<'a>(
 
 /// The JSON of an annotation, `null` if it can't be read, or is too long.
 fn json(annotations: &BTreeMap<String, String>, key: &str) -> Value {
-    let text = annotations.get(key).filter(|text| text.len() <= MAX_JSON);
+    let text = annotations.get(key).filter(|text| text.len() <= MAX_LENGTH);
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Finds the exposures of pods.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -42,8 +42,9 @@ pub struct Pods<'a> {
 }
 
 /// The exposures of pods: of the Services of their namespace that select them, and of the objects, in any namespace, that
-/// lead to these Services. A proxy's own pods have the exposures of its Service, and those behind it have its. Routes of
-/// another namespace count if a `ReferenceGrant` allows them, so no other namespace lengthens a drain by a route.
+/// lead to these Services. A proxy's own pods have the exposures of its Service, and those behind it have its. Of objects of
+/// another namespace, routes count if a `ReferenceGrant` allows them, and a `VirtualService` counts if proxies of another
+/// namespace see it and the Service, as by default in a mesh. It gives no time, so what it costs is the profile of Envoy.
 #[must_use]
 pub fn exposures_of<'a>(
     pods: Pods<'_>,
@@ -62,16 +63,34 @@ pub fn exposures_of<'a>(
     exposures
 }
 
+/// The exposures of a Service, and which objects decide about them beside those of its namespace.
+#[derive(Debug)]
+pub struct ServiceExposures<'a> {
+    /// Its exposures.
+    pub exposures: Vec<Exposure>,
+    /// The other namespaces whose objects decide, because the Service's namespace allows them: those of routes and Gateways.
+    pub deciding_namespaces: BTreeSet<&'a str>,
+    /// Whether objects of any namespace may decide whose [kind leads anywhere](crate::Kind::leads_anywhere).
+    pub is_exported: bool,
+}
+
 /// What `read` returns for the exposures of each of these Services of a namespace.
 #[must_use]
 pub fn exposures_of_each<T>(
     namespace: &str,
     services: &[&Service],
     objects: &[Arc<TrafficObject>],
-    read: impl Fn(Vec<Exposure>) -> T,
+    read: impl Fn(ServiceExposures<'_>) -> T,
 ) -> Vec<T> {
     let objects = Objects::new(namespace, objects);
-    let of = |service: &&Service| read(exposures_of_backend(&Backend::new(namespace, service, &objects)));
+    let of = |service: &&Service| {
+        let backend = Backend::new(namespace, service, &objects);
+        read(ServiceExposures {
+            exposures: exposures_of_backend(&backend),
+            deciding_namespaces: backend.deciding_namespaces(),
+            is_exported: backend.is_exported(),
+        })
+    };
     services.iter().map(of).collect()
 }
 
@@ -147,6 +166,7 @@ fn through(backend: &Backend<'_>, object: &TrafficObject) -> Vec<Exposure> {
     let unclassified = |way: &'static Way| vec![exposure(Classified::new(way, None))];
     match object.kind.role {
         Role::Ingress => vec![exposure(of_ingress(object, backend))],
+        Role::Proxied(_) if !backend.is_reached_by(object) => vec![],
         Role::Proxied(way) => unclassified(way),
         Role::Binding => unclassified(object.way.unwrap_or(&NLB_OF_PODS)),
         Role::Route if !backend.allows(object) => vec![],

@@ -22,6 +22,8 @@ pub struct Kind {
     pub(crate) targets: &'static str,
     /// The path of a delay.
     pub(crate) delay: &'static str,
+    /// The path of the namespaces whose proxies see it.
+    pub(crate) export: &'static str,
 }
 
 /// What an object of a kind does.
@@ -62,6 +64,7 @@ const NONE: Kind = Kind {
     class: "",
     targets: "",
     delay: "",
+    export: "",
 };
 
 const fn route(kind: &'static str, resource: &'static str) -> Kind {
@@ -158,6 +161,7 @@ pub static KINDS: &[Kind] = &[
             "spec.tls[].route[].destination.host",
             "spec.tcp[].route[].destination.host",
         ],
+        export: "spec.exportTo[]",
         ..NONE
     },
     Kind {
@@ -225,6 +229,19 @@ impl Kind {
     #[must_use]
     pub fn find(group: &str, kind: &str) -> Option<&'static Self> {
         KINDS.iter().find(|known| known.group == group && known.kind == kind)
+    }
+
+    /// Whether its objects lead to Services of any namespace unless the Service restricts it, as in a mesh of Istio.
+    #[must_use]
+    pub fn leads_anywhere(&self) -> bool {
+        !self.export.is_empty()
+    }
+
+    /// Whether references of its objects to other namespaces may count: in a mesh, or if a `ReferenceGrant` allows them. A
+    /// class has no namespace. The controllers of all other kinds don't follow such references, or only if they are
+    /// started with an option (`allowCrossNamespace` of Traefik), and no tenant sets up another's load balancer.
+    pub(crate) fn leads_outside(&self) -> bool {
+        self.leads_anywhere() || matches!(self.role, Role::Route | Role::IngressClass)
     }
 }
 

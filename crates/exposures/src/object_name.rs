@@ -29,13 +29,19 @@ impl ObjectName {
             || other.name.is_empty() && (&self.kind, &self.namespace) == (&other.kind, &other.namespace)
     }
 
-    /// Reads a reference: an object with `name`, and perhaps `kind` and `namespace`, or the name of a host such as
+    /// Reads a reference: an object with `name`, and perhaps `kind` and `namespace`, or the host of a Service, such as `web` or
     /// `web.shop.svc.cluster.local`. What it omits is taken from the arguments.
     pub(crate) fn read(reference: &Value, kind: &str, namespace: &str) -> Option<Self> {
         if let Some(host) = reference.as_str() {
             let mut labels = host.split('.');
             let name = labels.next().filter(|name| !name.is_empty())?;
-            return Some(Self::new(kind, labels.next().unwrap_or(namespace), name));
+            // Istio completes only hosts without a dot. Others may be outside of the cluster.
+            let namespace = match (labels.next(), labels.next()) {
+                (None, _) => namespace,
+                (Some(namespace), Some("svc")) => namespace,
+                _ => return None,
+            };
+            return Some(Self::new(kind, namespace, name));
         }
         Self::read_kind(reference, kind, namespace).filter(|read| !read.name.is_empty())
     }
@@ -82,6 +88,8 @@ mod tests {
             (json!({"kind": "TraefikService", "name": "web"}), Some("TraefikService shop/web")),
             (json!("web"), Some("Service shop/web")),
             (json!("web.front.svc.cluster.local"), Some("Service front/web")),
+            (json!("web.front"), None),
+            (json!("web.front.example.com"), None),
             (json!({"name": ""}), None),
             (json!({}), None),
             (json!(""), None),

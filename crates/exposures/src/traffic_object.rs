@@ -10,6 +10,7 @@ use crate::{
     kinds::{Kind, Role},
     object_name::ObjectName,
     path,
+    visibility::Visibility,
     ways::{ALB_OF_PODS, BY_HINT, LOAD_BALANCER_ATTRIBUTES, NLB_OF_PODS, Targets, Way, by_hint},
 };
 
@@ -50,6 +51,8 @@ pub struct TrafficObject {
     pub(crate) targets: Option<Targets>,
     /// Its delay in seconds.
     pub(crate) delay: Option<i64>,
+    /// The namespaces whose proxies see it.
+    pub(crate) visibility: Visibility,
     /// The annotations that a load balancer reads.
     annotations: BTreeMap<String, String>,
 }
@@ -76,8 +79,7 @@ impl TrafficObject {
         let read = |path: &str, kind: &str| if is_grant { kinds(path, kind) } else { references(path, kind) };
         let mut backends: Vec<_> =
             kind.backends.iter().copied().flat_map(|path| read(path, "Service")).collect();
-        if matches!(kind.role, Role::Ingress | Role::Binding | Role::Settings) {
-            // Their controllers don't follow references to other namespaces, and no tenant sets up another's load balancer.
+        if !kind.leads_outside() {
             backends.retain(|backend| backend.namespace == namespace);
         }
         backends.sort_unstable();
@@ -94,6 +96,7 @@ impl TrafficObject {
             Role::Binding => Some(of_binding(class.as_deref(), &labels)),
             _ => None,
         };
+        let export = path::values(object, kind.export).into_iter().take(MAX_REFERENCES);
         Some(Self {
             kind,
             name,
@@ -105,6 +108,7 @@ impl TrafficObject {
             is_made_by_controller: labels.keys().any(|key| key.ends_with(MADE_BY_CONTROLLER)),
             targets: path::text(object, kind.targets).and_then(Targets::read),
             delay: path::values(object, kind.delay).into_iter().find_map(delay::of_field),
+            visibility: Visibility::read(export.filter_map(Value::as_str), namespace),
             annotations: annotations.into_iter().filter(|(key, _)| is_read(key)).collect(),
         })
     }
@@ -140,7 +144,7 @@ impl TrafficObject {
         let annotations =
             self.annotations.iter().map(|(key, value)| REFERENCE_SIZE + key.len() + value.len());
         let class = self.class.as_ref().map_or(0, |class| REFERENCE_SIZE + 3 * class.len());
-        names.map(of_name).chain(annotations).sum::<usize>() + class
+        names.map(of_name).chain(annotations).sum::<usize>() + class + self.visibility.size()
     }
 }
 
@@ -160,6 +164,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kinds::KINDS;
 
     #[test]
     fn a_class_has_a_maximum_length() {
@@ -171,25 +176,43 @@ mod tests {
         }
     }
 
+    /// An object with this value at a path.
+    fn object_with(path: &str, value: Value) -> Value {
+        let add = |value, step: &str| match step.strip_suffix("[]") {
+            Some(key) => json!({key: [value]}),
+            None => json!({step: value}),
+        };
+        let mut object = path.rsplit('.').fold(value, add);
+        object["metadata"] = json!({"name": "slow"});
+        object
+    }
+
     #[test]
-    fn settings_and_ingresses_of_another_namespace_lead_nowhere() {
-        let policy = |namespace: &str| {
-            let target = json!({"group": "", "kind": "Service", "name": "web", "namespace": "shop"});
-            let draining = json!({"connectionDraining": {"drainingTimeoutSec": 3600}});
-            let policy =
-                json!({"metadata": {"name": "slow"}, "spec": {"targetRef": target, "default": draining}});
-            TrafficObject::read("networking.gke.io", "GCPBackendPolicy", namespace, &policy).unwrap()
-        };
-        let ingress = |namespace: &str| {
-            let backend = json!({"service": {"name": "web", "namespace": "shop"}});
-            let ingress = json!({"metadata": {"name": "slow"}, "spec": {"defaultBackend": backend}});
-            TrafficObject::read("networking.k8s.io", "Ingress", namespace, &ingress).unwrap()
-        };
-        let web = [ObjectName::new("Service", "shop", "web")];
-        for (namespace, expected) in [("shop", &web[..]), ("hostile", &web[..0])] {
-            assert_eq!(policy(namespace).backends, expected);
-            assert_eq!(ingress(namespace).backends, expected);
+    fn only_routes_and_virtual_services_lead_to_another_namespace() {
+        let mut leading = vec![];
+        for kind in KINDS.iter().filter(|kind| kind.role != Role::IngressClass) {
+            for path in kind.backends {
+                let reference = if path.ends_with(".host") {
+                    json!("web.shop.svc.cluster.local")
+                } else {
+                    json!({"kind": "Service", "name": "web", "namespace": "shop"})
+                };
+                let object = object_with(path, reference);
+                let backends = |namespace: &str| {
+                    TrafficObject::read(kind.group, kind.kind, namespace, &object).unwrap().backends
+                };
+                let web = [ObjectName::new("Service", "shop", "web")];
+                assert_eq!(backends("shop"), web, "{path} of {}", kind.resource);
+                if !backends("hostile").is_empty() {
+                    leading.push(kind.kind);
+                }
+            }
         }
+        leading.dedup();
+        assert_eq!(
+            leading,
+            ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "VirtualService"]
+        );
     }
 
     #[test]

@@ -54,6 +54,9 @@ const DRAINS: &[Row] = &[
     ("ingress-nginx-behind-nlb", "web", &["cluster-ip", "ingress-nginx"], 30, "IngressClass/public): it may take 15 to 30 s"),
     ("ingress-nginx-behind-nlb", "ingress-nginx-controller", &["cluster-ip", "aws-nlb-ip"], 280, "for 270 s"),
     ("ingress-of-another-controller", "web", &["cluster-ip", "ingress"], 30, "IngressClass/haproxy"),
+    ("istio-export-to", "gateway-only", &["cluster-ip"], 10, "3 to 5 s are usual"),
+    ("istio-export-to", "open", &["cluster-ip", "envoy"], 15, "VirtualService edge/own"),
+    ("istio-export-to", "private", &["cluster-ip"], 10, "3 to 5 s are usual"),
     ("istio-virtual-service", "reviews-v2", &["cluster-ip", "envoy"], 15, "VirtualService istio-system/reviews"),
     ("knative", "hello-00002-deployment", &["cluster-ip", "knative"], 30, "Knative Service shop/hello"),
     ("load-balancer", "web", &["cluster-ip", "load-balancer"], 30, "all nodes"),
@@ -61,7 +64,8 @@ const DRAINS: &[Row] = &[
     ("no-service", "worker", &[], 10, "no exposure is known"),
     ("node-port-local", "edge", &["cluster-ip", "node-port", "external-traffic-policy-local"], 40, "health checks"),
     ("traefik-ingress", "web", &["cluster-ip", "traefik"], 10, "IngressClass/traefik): it gathers changes for 2 s"),
-    ("traefik-ingress-route", "web", &["cluster-ip", "traefik"], 10, "IngressRoute edge/shop"),
+    ("traefik-ingress-route", "web", &["cluster-ip", "traefik"], 10, "IngressRoute shop/shop"),
+    ("traefik-other-namespace", "web", &["cluster-ip"], 10, "3 to 5 s are usual"),
 ];
 
 fn folder() -> PathBuf {
