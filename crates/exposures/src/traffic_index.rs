@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    ptr,
     sync::Arc,
 };
 
@@ -53,18 +54,10 @@ impl TrafficIndex {
         self.replace(kind, &ObjectName::new(kind.kind, namespace, name), None)
     }
 
-    /// Removes the objects of a kind that `keep` doesn't have. Returns the Services that the change affects.
-    pub fn retain(
-        &mut self,
-        kind: &'static Kind,
-        keep: impl Fn(&ObjectName) -> bool,
-    ) -> BTreeSet<AffectedService> {
-        let of_kind = self.objects.values().flatten().filter(|object| object.kind.group == kind.group);
-        let gone: Vec<_> = of_kind
-            .filter(|object| object.kind.kind == kind.kind && !keep(&object.name))
-            .map(|object| object.name.clone())
-            .collect();
-        gone.iter().flat_map(|name| self.replace(kind, name, None)).collect()
+    /// The names of the objects of a kind.
+    pub fn names(&self, kind: &'static Kind) -> impl Iterator<Item = &ObjectName> {
+        let of_kind = self.objects.values().flatten().filter(move |object| ptr::eq(object.kind, kind));
+        of_kind.map(|object| &object.name)
     }
 
     /// The objects on which the exposures of these Services of a namespace depend.

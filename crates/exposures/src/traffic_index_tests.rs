@@ -160,11 +160,13 @@ fn objects_of_two_groups_may_have_one_name() {
         drop(index.insert(traefik(group, "IngressRoute", "r", &json!([{"name": "web"}]))));
     }
     assert_eq!(index.leading_to("shop", ["web"]).len(), 2);
-    assert_eq!(names(&index.retain(kind(old, "IngressRoute"), |_| false)), ["shop/web"]);
+    let count = |index: &TrafficIndex, group: &str| index.names(kind(group, "IngressRoute")).count();
+    assert_eq!((count(&index, new), count(&index, old)), (1, 1));
+    assert_eq!(names(&index.remove(kind(old, "IngressRoute"), "shop", "r")), ["shop/web"]);
     assert_eq!(leading(&index, "shop", "web"), ["IngressRoute shop/r"]);
     assert_eq!(index.leading_to("shop", ["web"])[0].kind.group, new);
-    assert!(index.retain(kind(old, "IngressRoute"), |_| false).is_empty());
-    assert!(index.retain(kind(new, "IngressRoute"), |name| name.name == "r").is_empty());
+    assert!(index.remove(kind(old, "IngressRoute"), "shop", "r").is_empty());
+    assert_eq!((count(&index, new), count(&index, old)), (1, 0));
 }
 
 #[test]

@@ -178,7 +178,7 @@ mod tests {
 
     /// An object with this value at a path.
     fn object_with(path: &str, value: Value) -> Value {
-        let add = |value, step: &str| match step.strip_suffix("[]") {
+        let add = |value: Value, step: &str| match step.strip_suffix("[]") {
             Some(key) => json!({key: [value]}),
             None => json!({step: value}),
         };
@@ -209,10 +209,7 @@ mod tests {
             }
         }
         leading.dedup();
-        assert_eq!(
-            leading,
-            ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "VirtualService"]
-        );
+        assert_eq!(leading, ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "VirtualService"]);
     }
 
     #[test]

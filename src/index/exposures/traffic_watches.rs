@@ -151,7 +151,7 @@ impl TrafficWatches {
             }
             Event::InitDone => {
                 let listed = take(&mut state.listed);
-                self.change(|index| index.retain(state.kind, |name| listed.contains(name)));
+                self.retain(state.kind, |name| listed.contains(name));
                 self.unusable.set_denied(state.kind.resource, false);
                 self.set_listed(state, true);
             }
@@ -183,7 +183,17 @@ impl TrafficWatches {
         state.quota.list_ends();
         self.unusable.list_begins(state.kind.resource);
         self.unusable.list_ends(state.kind.resource);
-        self.change(|index| index.retain(state.kind, |_| false));
+        self.retain(state.kind, |_| false);
+    }
+
+    /// Removes the objects of a kind that `keep` doesn't have, one at a time: reviews wait for a lock that is held for a change.
+    fn retain(&self, kind: &'static Kind, keep: impl Fn(&ObjectName) -> bool) {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<_> = index.names(kind).filter(|name| !keep(name)).cloned().collect();
+        drop(index);
+        for ObjectName { namespace, name, .. } in gone {
+            self.change(|index| index.remove(kind, &namespace, &name));
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut TrafficIndex) -> BTreeSet<AffectedService>) {
