@@ -13,7 +13,10 @@ use kube::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     list::{Next, Objects, Page, Selectors},
@@ -46,6 +49,8 @@ pub(super) struct ListWatch<K> {
     pub(super) quota: Arc<KindQuota>,
     /// Returns the cached object if it is the same.
     pub(super) reuse: Arc<dyn Fn(K) -> K + Send + Sync>,
+    /// Limits how many pages of lists are read at a time, together with those of other kinds.
+    pub(super) pages: Option<Arc<Semaphore>>,
 }
 
 /// Lists the objects, then watches them. After an error it resumes from the last resourceVersion, or lists again if that
@@ -67,9 +72,15 @@ pub(super) fn list_watch<K: Watched>(
 enum State {
     Start,
     Page(Page),
-    Listing(Page, Box<Objects>),
+    Listing(Page, Box<OpenPage>),
     Synced(String),
     Watching { version: String, events: Box<Objects>, since: Instant },
+}
+
+/// A page that is being read.
+struct OpenPage {
+    objects: Objects,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 type Step<K> = (Option<watcher::Result<Event<K>>>, State);
@@ -82,11 +93,11 @@ impl<K: Watched> ListWatch<K> {
                 self.quota.list_begins();
                 (Some(Ok(Event::Init)), State::Page(Page::default()))
             }
-            State::Page(page) => match page.open(&self.client, &self.path, self.selectors()).await {
-                Ok(objects) => (None, State::Listing(page, Box::new(objects))),
+            State::Page(page) => match self.open(&page).await {
+                Ok(open) => (None, State::Listing(page, Box::new(open))),
                 Err(error) => failed(page, error),
             },
-            State::Listing(page, objects) => self.list(page, objects).await,
+            State::Listing(page, open) => self.list(page, open).await,
             State::Synced(version) => match self.watch(&version).await {
                 Ok(events) => {
                     (None, State::Watching { version, events: Box::new(events), since: Instant::now() })
@@ -126,14 +137,25 @@ impl<K: Watched> ListWatch<K> {
         }
     }
 
+    /// Opens a page, once it is its turn.
+    async fn open(&self, page: &Page) -> Result<OpenPage, Error> {
+        let permit = match self.pages.clone() {
+            // It is never closed.
+            Some(pages) => pages.acquire_owned().await.ok(),
+            None => None,
+        };
+        let objects = page.open(&self.client, &self.path, self.selectors()).await?;
+        Ok(OpenPage { objects, _permit: permit })
+    }
+
     /// Reads the next object of a page, or the end of the page.
-    async fn list(&self, page: Page, mut objects: Box<Objects>) -> Step<K> {
-        match objects.next().await {
+    async fn list(&self, page: Page, mut open: Box<OpenPage>) -> Step<K> {
+        match open.objects.next().await {
             Ok(Some(text)) => {
                 let event = self.usable(&text).map(|object| Ok(Event::InitApply(object)));
-                (event, State::Listing(page, objects))
+                (event, State::Listing(page, open))
             }
-            Ok(None) => match page.next(&objects) {
+            Ok(None) => match page.next(&open.objects) {
                 Ok(Next::Page(next)) => (None, State::Page(next)),
                 Ok(Next::Complete(version)) if version.is_empty() => {
                     (Some(Err(watcher::Error::NoResourceVersion)), State::Start)

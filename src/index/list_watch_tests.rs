@@ -44,6 +44,7 @@ fn services_with_silence(answers: Vec<Option<(u16, Value)>>) -> (ListWatch<Servi
         unusable: UnusableObjects::default(),
         quota: Arc::new(Quota::default().for_kind(Service::FLOOR)),
         reuse: Arc::new(|service| service),
+        pages: None,
     };
     (source, requested)
 }

@@ -125,6 +125,7 @@ fn watch<K: Watched>(
         // The reader bounds what it keeps.
         quota: Arc::new(Quota::default().for_kind(usize::MAX)),
         reuse: Arc::new(|object| object),
+        pages: None,
     };
     list_watch(source).default_backoff().filter_map(|event| {
         let event =

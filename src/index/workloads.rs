@@ -78,6 +78,7 @@ impl Workloads {
                 unusable: unusable.clone(),
                 quota: Arc::new(quota.for_kind(CachedWorkload::FLOOR)),
                 reuse: Arc::new(reuse),
+                pages: None,
             };
             let mut recorder = Recorder {
                 kind,

@@ -77,6 +77,7 @@ impl Watches<'_> {
             unusable: self.unusable.clone(),
             quota: Arc::new(self.quota.for_kind(K::FLOOR).with_max_objects(K::MAX_IN_NAMESPACE)),
             reuse: Arc::new(|object| object),
+            pages: None,
         };
         let missing = self.missing.clone();
         async move {

@@ -20,8 +20,8 @@ use adieu_exposures::{
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 pub use served::served;
-use tokio::sync::watch;
-use traffic_watches::TrafficWatches;
+use tokio::sync::{Semaphore, watch};
+use traffic_watches::{CONCURRENT_PAGES, TrafficWatches};
 
 use super::{dirty::Dirty, object_quota::Quota, unusable_objects::UnusableObjects};
 use crate::{
@@ -62,6 +62,7 @@ impl TrafficCache {
             dirty: dirty.clone(),
             index: index.clone(),
             unlisted: sender,
+            pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)),
         };
         (Self { index, unlisted }, watches.follow(kinds))
     }

@@ -120,6 +120,7 @@ pub(super) async fn follow_crds(client: &Client, unusable: &UnusableObjects, cau
         unusable: unusable.clone(),
         quota: Arc::new(Quota::default().for_kind(usize::MAX)),
         reuse: Arc::new(|crd| crd),
+        pages: None,
     };
     loop {
         let mut events = pin!(list_watch(source.clone()).default_backoff());

@@ -16,7 +16,10 @@ use kube::{
     discovery::ApiResource,
     runtime::{WatchStreamExt as _, watcher::Event},
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::sleep,
+};
 
 use super::{
     served::{Cause, DENIED_RETRY, FIRST_DENIED_RETRY, Served, follow_crds, follow_served},
@@ -31,6 +34,10 @@ use crate::index::{
     watched::Watched as _,
 };
 
+/// How many pages of lists are read at a time. At the start all kinds are listed, and the largest object of each page is held
+/// in memory. A page that the API server doesn't send takes only one of them.
+pub(super) const CONCURRENT_PAGES: usize = 4;
+
 /// The watches of traffic objects, and what they fill.
 pub(super) struct TrafficWatches {
     pub(super) client: Client,
@@ -40,6 +47,8 @@ pub(super) struct TrafficWatches {
     pub(super) index: Arc<RwLock<TrafficIndex>>,
     /// The number of kinds that are served, but not listed yet.
     pub(super) unlisted: watch::Sender<usize>,
+    /// Limits how many pages of lists are read at a time.
+    pub(super) pages: Arc<Semaphore>,
 }
 
 /// The state of the watch of one kind.
@@ -107,6 +116,7 @@ impl TrafficWatches {
             unusable: self.unusable.clone(),
             quota: state.quota.clone(),
             reuse: Arc::new(|object| object),
+            pages: Some(self.pages.clone()),
         };
         let mut was_denied = false;
         loop {

@@ -1,9 +1,13 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
+use adieu_exposures::KINDS;
 use futures::FutureExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::GroupVersionKind;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::runtime::test_support::{client, failure};
@@ -21,17 +25,22 @@ fn deleted(name: &str) -> WatchedTraffic {
     WatchedTraffic::of_metadata(ObjectMeta { name, namespace, ..ObjectMeta::default() })
 }
 
-#[tokio::test]
-async fn a_change_marks_only_the_services_that_it_affects() {
-    let (unlisted, listed) = watch::channel(1);
-    let watches = TrafficWatches {
-        client: client(|_, _| None),
+/// The watches of this number of kinds that aren't listed yet.
+fn watches(client: Client, unlisted: usize) -> TrafficWatches {
+    TrafficWatches {
+        client,
         unusable: UnusableObjects::default(),
         quota: Quota::default(),
         dirty: Dirty::default(),
         index: Arc::default(),
-        unlisted,
-    };
+        unlisted: watch::Sender::new(unlisted),
+        pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)),
+    }
+}
+
+#[tokio::test]
+async fn a_change_marks_only_the_services_that_it_affects() {
+    let watches = watches(client(|_, _| None), 1);
     let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
     let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
     let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
@@ -42,7 +51,7 @@ async fn a_change_marks_only_the_services_that_it_affects() {
         let batch = watches.dirty.take().now_or_never().unwrap_or_default();
         assert!(!batch.all && batch.namespaces.is_empty());
         let services = batch.services.into_iter().map(|(namespace, name)| format!("{namespace}/{name}"));
-        (services.collect::<Vec<_>>(), *listed.borrow())
+        (services.collect::<Vec<_>>(), *watches.unlisted.borrow())
     };
     let list = |objects: Vec<WatchedTraffic>| {
         let objects = objects.into_iter().map(Event::InitApply);
@@ -64,14 +73,7 @@ async fn a_change_marks_only_the_services_that_it_affects() {
 
 #[tokio::test]
 async fn objects_of_a_kind_that_is_no_longer_served_are_dropped() {
-    let watches = TrafficWatches {
-        client: client(|_, _| None),
-        unusable: UnusableObjects::default(),
-        quota: Quota::default(),
-        dirty: Dirty::default(),
-        index: Arc::default(),
-        unlisted: watch::channel(1).0,
-    };
+    let watches = watches(client(|_, _| None), 1);
     let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
     let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
     let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
@@ -94,14 +96,7 @@ async fn the_objects_of_a_kind_are_kept_until_it_is_denied_twice() {
         let items = json!([{"metadata": {"name": "a", "namespace": "shop"}, "spec": spec}]);
         Some((200, json!({"metadata": {"resourceVersion": "1"}, "items": items})))
     });
-    let watches = TrafficWatches {
-        client,
-        unusable: UnusableObjects::default(),
-        quota: Quota::default(),
-        dirty: Dirty::default(),
-        index: Arc::default(),
-        unlisted: watch::channel(1).0,
-    };
+    let watches = watches(client, 1);
     let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
     let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
     let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
@@ -120,4 +115,60 @@ async fn the_objects_of_a_kind_are_kept_until_it_is_denied_twice() {
         () = watches.watch(&mut state, &resource, &causes) => unreachable!(),
         () = check => {}
     }
+}
+
+/// The answer of an API server that serves all kinds; `None` for other requests.
+fn discovery(path: &str) -> Option<(u16, Value)> {
+    if path == "/apis" {
+        let groups: BTreeSet<_> = KINDS.iter().map(|kind| kind.group).collect();
+        let version = |group: &str| json!({"groupVersion": format!("{group}/v1"), "version": "v1"});
+        let group = |group: &&str| json!({"name": group, "versions": [version(group)]});
+        let groups: Vec<_> = groups.iter().map(group).collect();
+        return Some((200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})));
+    }
+    let group = path.strip_prefix("/apis/")?.strip_suffix("/v1")?;
+    let resource = |kind: &Kind| {
+        let name = kind.resource.split('.').next();
+        let verbs = ["get", "list", "watch"];
+        json!({"kind": kind.kind, "name": name, "namespaced": true, "singularName": "", "verbs": verbs})
+    };
+    let resources: Vec<_> = KINDS.iter().filter(|kind| kind.group == group).map(resource).collect();
+    let version = format!("{group}/v1");
+    let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources});
+    Some((200, list))
+}
+
+/// How many lists of kinds are requested until nothing goes on for a second, if `answer` is the answer to each, and how many
+/// kinds aren't listed then.
+async fn lists_requested(answer: Option<Value>) -> (usize, usize) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let client = client(move |_, target| {
+        let path = target.split('?').next().unwrap_or_default();
+        if let Some(found) = discovery(path) {
+            return Some(found);
+        }
+        if target.contains("watch=") {
+            return None;
+        }
+        if path.ends_with("/customresourcedefinitions") {
+            return Some((200, json!({"metadata": {"resourceVersion": "1"}, "items": []})));
+        }
+        counted.fetch_add(1, Ordering::Relaxed);
+        answer.clone().map(|answer| (200, answer))
+    });
+    let watches = watches(client, KINDS.len());
+    let unlisted = watches.unlisted.subscribe();
+    tokio::select! {
+        () = watches.follow(KINDS.iter().collect()) => unreachable!(),
+        () = sleep(Duration::from_secs(1)) => {}
+    }
+    (count.load(Ordering::Relaxed), *unlisted.borrow())
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_kinds_are_listed_at_a_time() {
+    assert_eq!(lists_requested(None).await, (CONCURRENT_PAGES, KINDS.len()));
+    let empty = json!({"metadata": {"resourceVersion": "1"}, "items": []});
+    assert_eq!(lists_requested(Some(empty)).await, (KINDS.len(), 0));
 }
