@@ -120,7 +120,8 @@ impl ClusterContext {
         }
         let found = TrafficObjects::read(client, namespace).await;
         let skipped = found.skipped();
-        self.traffic = Some(TrafficCache::fixed(found.objects.into_iter().map(Arc::unwrap_or_clone)));
+        let traffic = TrafficCache::fixed(found.objects.into_iter().map(Arc::unwrap_or_clone));
+        self.traffic = Some(if skipped.is_some() { traffic.without_some_kinds() } else { traffic });
         skipped
     }
 

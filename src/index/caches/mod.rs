@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// How long after all else the first lists of the objects that lead requests to Services may take: a kind that can't be
-/// listed doesn't keep a replica from its work.
+/// listed doesn't keep a replica from its work. Until it is, no automatic drain is shortened.
 const EXPOSURES_LIMIT: Duration = Duration::from_secs(10);
 
 /// The caches that decisions read.

@@ -10,12 +10,12 @@ mod watched_traffic;
 use std::{
     collections::{BTreeMap, HashMap},
     iter::empty,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
 use adieu_exposures::{
-    Exposure, Kind, MAX_SERVICES, Pods, Profiles, TrafficIndex, TrafficObject, exposures_of,
-    exposures_of_each, longest_of, required_drain,
+    Exposure, KINDS, Kind, MAX_SERVICES, ObjectName, Pods, Profiles, ServiceExposures, TrafficIndex,
+    TrafficObject, exposures_of, exposures_of_each, longest_of, required_drain,
 };
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
@@ -26,7 +26,7 @@ use traffic_watches::{CONCURRENT_PAGES, TrafficWatches};
 use super::{dirty::Dirty, object_quota::Quota, unusable_objects::UnusableObjects};
 use crate::{
     api::ClusterGracefulPolicy,
-    plan::{Exposures, NamespaceContext, RequiredDrain, selects},
+    plan::{Completeness, Exposures, NamespaceContext, RequiredDrain, selects},
 };
 
 /// The objects that lead requests to Services.
@@ -35,6 +35,7 @@ pub struct TrafficCache {
     index: Arc<RwLock<TrafficIndex>>,
     /// The number of kinds that are served, but not listed yet.
     unlisted: watch::Receiver<usize>,
+    unusable: UnusableObjects,
 }
 
 impl Default for TrafficCache {
@@ -64,7 +65,7 @@ impl TrafficCache {
             unlisted: sender,
             pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)),
         };
-        (Self { index, unlisted }, watches.follow(kinds))
+        (Self { index, unlisted, unusable: unusable.clone() }, watches.follow(kinds))
     }
 
     /// Fixed content.
@@ -74,7 +75,14 @@ impl TrafficCache {
         for object in objects {
             drop(index.insert(object));
         }
-        Self { index: Arc::new(RwLock::new(index)), unlisted: watch::channel(0).1 }
+        let index = Arc::new(RwLock::new(index));
+        Self { index, unlisted: watch::channel(0).1, unusable: UnusableObjects::default() }
+    }
+
+    /// The same without some kinds, which can't be read.
+    #[must_use]
+    pub fn without_some_kinds(self) -> Self {
+        Self { unlisted: watch::channel(1).1, ..self }
     }
 
     /// Waits until every kind that is served has been listed, or may not be listed.
@@ -86,23 +94,65 @@ impl TrafficCache {
     #[must_use]
     pub fn added_to(&self, context: NamespaceContext, namespace: &str) -> NamespaceContext {
         let exposures = CachedExposures {
+            // First: while a kind is being listed, what is looked up may be incomplete.
+            is_listed: *self.unlisted.borrow() == 0,
             traffic: self.clone(),
             namespace: namespace.to_owned(),
             services: context.services.clone(),
             cluster_policies: context.cluster_policies.clone(),
-            longest: Mutex::default(),
+            profiles: OnceLock::new(),
+            known: Mutex::default(),
         };
         NamespaceContext { exposures: Some(Arc::new(exposures)), ..context }
     }
 
-    /// The exposure of each of these Services of a namespace that needs the longest drain.
-    fn longest(&self, namespace: &str, services: &[&Service], profiles: &Profiles) -> Vec<Option<Exposure>> {
+    /// What is known of each of these Services of a namespace.
+    fn known(&self, namespace: &str, services: &[&Service], profiles: &Profiles) -> Vec<KnownService> {
         let names = services.iter().filter_map(|service| service.metadata.name.as_deref());
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let objects = index.leading_to(namespace, names);
         drop(index);
-        exposures_of_each(namespace, services, &objects, |exposures| longest_of(&exposures, profiles))
+        exposures_of_each(namespace, services, &objects, |found| KnownService {
+            longest: longest_of(&found.exposures, profiles),
+            completeness: self.completeness(namespace, &found),
+        })
     }
+
+    /// Whether an object can't be used that may lead to a Service. One of its namespace, or of a namespace that this one
+    /// allows to lead to the Service, is named to its users. Objects of a mesh in other namespaces aren't, because any tenant
+    /// may have some.
+    fn completeness(&self, namespace: &str, service: &ServiceExposures<'_>) -> Completeness {
+        let others = service.deciding_namespaces.iter().copied();
+        let object = ["", namespace].into_iter().chain(others).find_map(|name| self.unusable_in(name));
+        let may_lead = |kind: &Kind| kind.leads_anywhere() && self.unusable.has_any_of(kind.resource);
+        if object.is_some() || service.is_exported && KINDS.iter().any(may_lead) {
+            Completeness::Incomplete { object }
+        } else {
+            Completeness::Complete
+        }
+    }
+
+    /// An object of a namespace that leads requests to Services and can't be used.
+    fn unusable_in(&self, namespace: &str) -> Option<String> {
+        KINDS.iter().find_map(|kind| {
+            let name = self.unusable.first(kind.resource, namespace)?;
+            // Only the first ones are known by name.
+            Some(if name.is_empty() {
+                format!("an object of the kind {}", kind.kind)
+            } else {
+                ObjectName::new(kind.kind, namespace, &name).to_string()
+            })
+        })
+    }
+}
+
+/// What is known of a Service.
+#[derive(Clone, Debug)]
+struct KnownService {
+    /// Its exposure that needs the longest drain.
+    longest: Option<Exposure>,
+    /// Whether all its exposures are known.
+    completeness: Completeness,
 }
 
 /// The exposures of the pods of a namespace. What leads to a Service is looked up when it is needed, and once: many workloads
@@ -113,35 +163,56 @@ struct CachedExposures {
     namespace: String,
     services: Vec<Arc<Service>>,
     cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
-    /// By the name of a Service, its exposure that needs the longest drain.
-    longest: Mutex<HashMap<String, Option<Exposure>>>,
+    profiles: OnceLock<Profiles>,
+    /// Whether all kinds had been listed before.
+    is_listed: bool,
+    /// By the name of a Service.
+    known: Mutex<HashMap<String, KnownService>>,
+}
+
+impl CachedExposures {
+    fn profiles(&self) -> &Profiles {
+        self.profiles.get_or_init(|| Profiles::of(&self.cluster_policies))
+    }
+
+    /// What is known of the Services that select pods with these labels.
+    fn selecting(&self, labels: &BTreeMap<String, String>) -> Vec<KnownService> {
+        let services = self.services.iter().map(Arc::as_ref);
+        let selecting = services.filter(|service| selects(service, labels)).take(MAX_SERVICES);
+        let selecting: Vec<&Service> = selecting.collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unknown = |service: &&Service| !known.contains_key(name(service));
+        let unknown: Vec<_> = selecting.iter().copied().filter(is_unknown).collect();
+        if !unknown.is_empty() {
+            let found = self.traffic.known(&self.namespace, &unknown, self.profiles());
+            known.extend(unknown.iter().map(|service| name(service).to_owned()).zip(found));
+        }
+        selecting.iter().filter_map(|service| known.get(name(service)).cloned()).collect()
+    }
 }
 
 impl Exposures for CachedExposures {
     fn required_drain(&self, labels: &BTreeMap<String, String>) -> Option<RequiredDrain> {
-        let profiles = Profiles::of(&self.cluster_policies);
-        let services = self.services.iter().map(Arc::as_ref);
-        let selecting = services.filter(|service| selects(service, labels)).take(MAX_SERVICES);
-        let selecting: Vec<&Service> = selecting.collect();
-        let mut longest = self.longest.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_unknown = |service: &&Service| !longest.contains_key(name(service));
-        let unknown: Vec<_> = selecting.iter().copied().filter(is_unknown).collect();
-        if !unknown.is_empty() {
-            let found = self.traffic.longest(&self.namespace, &unknown, &profiles);
-            longest.extend(unknown.iter().map(|service| name(service).to_owned()).zip(found));
-        }
         // Those that the pods have without a Service.
         let mut exposures =
             exposures_of(Pods { namespace: &self.namespace, labels }, empty::<&Service>(), &[]);
-        exposures
-            .extend(selecting.iter().filter_map(|service| longest.get(name(service)).cloned().flatten()));
-        drop(longest);
-        required_drain(&exposures, &profiles)
+        exposures.extend(self.selecting(labels).into_iter().filter_map(|service| service.longest));
+        required_drain(&exposures, self.profiles())
     }
 
-    fn is_complete(&self) -> bool {
-        *self.traffic.unlisted.borrow() == 0
+    fn completeness(&self, labels: &BTreeMap<String, String>) -> Completeness {
+        if !self.is_listed {
+            return Completeness::Incomplete { object: None };
+        }
+        let all = self.selecting(labels).into_iter().map(|service| service.completeness);
+        let incomplete = all.filter(|completeness| *completeness != Completeness::Complete);
+        incomplete.reduce(with_object).unwrap_or(Completeness::Complete)
     }
+}
+
+/// The first of two that names an object, or else the second.
+fn with_object(first: Completeness, second: Completeness) -> Completeness {
+    if matches!(first, Completeness::Incomplete { object: Some(_) }) { first } else { second }
 }
 
 fn name(service: &Service) -> &str {

@@ -4,13 +4,13 @@ use std::{
     time::Duration,
 };
 
-use adieu_exposures::KINDS;
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::*;
+use super::{watched_traffic::WatchedTraffic, *};
 use crate::{
-    index::watched::Watched as _,
+    index::{unusable_objects::UnusableReason, watched::Watched as _},
     plan::{self, Workload},
     runtime::{
         metrics::Metrics,
@@ -27,13 +27,29 @@ fn service(name: &str) -> Arc<Service> {
     Arc::new(serde_json::from_value(service).unwrap())
 }
 
+/// The exposures of the namespace `shop`, whose Service `api` proxies of other namespaces don't see.
+fn exposures(traffic: &TrafficCache) -> Arc<dyn Exposures> {
+    let mut api = Service::clone(&service("api"));
+    let annotation = ("networking.istio.io/exportTo".to_owned(), ".".to_owned());
+    api.metadata.annotations = Some(BTreeMap::from([annotation]));
+    let services = vec![service("web"), Arc::new(api)];
+    let context = NamespaceContext { services, ..NamespaceContext::default() };
+    traffic.added_to(context, "shop").exposures.unwrap()
+}
+
+fn labels(app: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("app".to_owned(), app.to_owned())])
+}
+
 /// The drain that pods of the namespace `shop` with this label need, and the exposure that needs it.
 fn drain(traffic: &TrafficCache, app: &str) -> Option<(i64, String)> {
-    let services = vec![service("web"), service("api")];
-    let context = NamespaceContext { services, ..NamespaceContext::default() };
-    let exposures = traffic.added_to(context, "shop").exposures.unwrap();
-    let labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
-    exposures.required_drain(&labels).map(|required| (required.seconds, required.exposure))
+    let required = exposures(traffic).required_drain(&labels(app));
+    required.map(|required| (required.seconds, required.exposure))
+}
+
+/// Whether the exposures of such pods are known.
+fn completeness(traffic: &TrafficCache, app: &str) -> Completeness {
+    exposures(traffic).completeness(&labels(app))
 }
 
 fn group(name: &str) -> Value {
@@ -191,10 +207,101 @@ fn a_context_has_the_longest_of_the_exposures_of_all_services_that_select_the_po
 fn exposures_are_incomplete_until_all_kinds_are_listed() {
     let (sender, unlisted) = watch::channel(1);
     let traffic = TrafficCache { unlisted, ..TrafficCache::default() };
-    let exposures = traffic.added_to(NamespaceContext::default(), "shop").exposures.unwrap();
-    assert!(!exposures.is_complete());
+    let before = traffic.added_to(NamespaceContext::default(), "shop").exposures.unwrap();
+    let incomplete = Completeness::Incomplete { object: None };
+    assert_eq!(before.completeness(&BTreeMap::new()), incomplete);
     sender.send_replace(0);
-    assert!(exposures.is_complete());
+    assert_eq!(completeness(&traffic, "web"), Completeness::Complete);
+    // It may have looked up something before.
+    assert_eq!(before.completeness(&BTreeMap::new()), incomplete);
+    assert_eq!(completeness(&traffic.without_some_kinds(), "web"), incomplete);
+}
+
+/// Objects that lead to the Service `web` of the namespace `shop`, a grant for routes of `edge`, and a route whose Gateway is in
+/// `infra`.
+fn with_grant_and_gateway() -> TrafficCache {
+    let object = |kind: &str, namespace: &str, spec: Value| {
+        let object = json!({"metadata": {"name": "web"}, "spec": spec});
+        TrafficObject::read(GATEWAY_API, kind, namespace, &object).unwrap()
+    };
+    let from = json!({"group": GATEWAY_API, "kind": "HTTPRoute", "namespace": "edge"});
+    let to = json!({"group": "", "kind": "Service", "name": "web"});
+    let route = |namespace: &str, gateway: &str| {
+        let parent = json!({"name": "public", "namespace": gateway});
+        let backend = json!({"name": "web", "namespace": "shop"});
+        let spec = json!({"parentRefs": [parent], "rules": [{"backendRefs": [backend]}]});
+        object("HTTPRoute", namespace, spec)
+    };
+    let grant = object("ReferenceGrant", "shop", json!({"from": [from], "to": [to]}));
+    TrafficCache::fixed([grant, route("shop", "infra"), route("hostile", "hostile")])
+}
+
+#[test]
+fn exposures_are_incomplete_while_an_object_that_may_lead_to_the_service_cannot_be_used() {
+    let mesh = "virtualservices.networking.istio.io";
+    let because_of = |object: &str| Completeness::Incomplete { object: Some(object.to_owned()) };
+    let unknown = || Completeness::Incomplete { object: None };
+    let complete = || Completeness::Complete;
+    for (kind, namespace, of_web, of_api) in [
+        (
+            "ingresses.networking.k8s.io",
+            "shop",
+            because_of("Ingress shop/big"),
+            because_of("Ingress shop/big"),
+        ),
+        ("ingresses.networking.k8s.io", "hostile", complete(), complete()),
+        (
+            "gatewayclasses.gateway.networking.k8s.io",
+            "",
+            because_of("GatewayClass big"),
+            because_of("GatewayClass big"),
+        ),
+        ("httproutes.gateway.networking.k8s.io", "edge", because_of("HTTPRoute edge/big"), complete()),
+        ("httproutes.gateway.networking.k8s.io", "hostile", complete(), complete()),
+        ("gateways.gateway.networking.k8s.io", "infra", because_of("Gateway infra/big"), complete()),
+        (mesh, "shop", because_of("VirtualService shop/big"), because_of("VirtualService shop/big")),
+        // Its Service api isn't exported.
+        (mesh, "hostile", unknown(), complete()),
+    ] {
+        let traffic = with_grant_and_gateway();
+        let (name, namespace) = (Some("big".to_owned()), Some(namespace.to_owned()));
+        let object = ObjectReference { name, namespace, ..ObjectReference::default() };
+        traffic.unusable.add(kind, object, UnusableReason::TooLarge("more than fits".to_owned()));
+        let found = ["web", "api", "worker"].map(|app| completeness(&traffic, app));
+        assert_eq!(found, [of_web, of_api, complete()], "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_more_than_a_namespace_may_have_makes_its_exposures_incomplete() {
+    let count = WatchedTraffic::MAX_IN_NAMESPACE + 1;
+    let client = client(move |_, target| {
+        let path = target.split('?').next().unwrap_or_default();
+        let ingress = |number: usize| {
+            let metadata = json!({"name": format!("{number:04}"), "namespace": "shop"});
+            json!({"metadata": metadata, "spec": {"defaultBackend": {"service": {"name": "web"}}}})
+        };
+        Some(match path {
+            "/apis" => {
+                let groups = [group("networking.k8s.io")];
+                (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+            }
+            "/apis/networking.k8s.io/v1" => resources("networking.k8s.io", &[("Ingress", "ingresses")]),
+            _ if target.contains("watch=") => return None,
+            path if path.ends_with("/ingresses") => list((0..count).map(ingress).collect()),
+            _ => list(json!([])),
+        })
+    });
+    let (dirty, unusable) = (Dirty::default(), UnusableObjects::default());
+    let kinds = KINDS.iter().collect();
+    let (traffic, watches) = TrafficCache::follow(&client, kinds, &Quota::default(), &dirty, &unusable);
+    tokio::select! {
+        () = watches => unreachable!(),
+        listed = timeout(LIMIT, traffic.listed()) => listed.expect("the end of the list"),
+    }
+    let object = Some(format!("Ingress shop/{}", count - 1));
+    assert_eq!(completeness(&traffic, "web"), Completeness::Incomplete { object });
+    assert_eq!(completeness(&traffic, "worker"), Completeness::Complete);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
     inject::{inject, inject_pod, opt_out, original, reverted},
     pod_template::PodTemplate,
     record::ParentState,
-    resolve::{OptIn, Resolution, resolve},
+    resolve::{OptIn, Resolution, resolve, resolve_update},
     settings_warnings::{self, webhook_bypass_warning},
     source::Source,
     workload::{Kind, Workload},
@@ -56,7 +56,7 @@ fn decide(
     context: &NamespaceContext,
     without_field_manager: bool,
 ) -> Admission {
-    let resolution = &resolve(new, context);
+    let resolution = &resolve_update(new, old, context);
     let bypass_warning = webhook_bypass_warning(new, resolution, context);
     let (denials, tolerated) = new_and_preexisting(&resolution.invalid, old);
     let mut warnings = resolution.warnings.clone();

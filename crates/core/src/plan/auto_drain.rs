@@ -11,6 +11,8 @@ use super::{
     grace_period::{PodHooks, excess_seconds, grace_period_seconds},
     hooks::{Hooks, sidecars},
     inject::original,
+    record::Record,
+    required_drain::Completeness,
     settings::{Setting, Settings},
     source::Source,
     workload::Workload,
@@ -28,37 +30,60 @@ pub(super) fn given(drain: DrainSeconds, source: &Source) -> Setting<i64> {
 }
 
 /// Sets an automatic drain to what the exposures of the pods with these labels need, as far as the maximum grace period
-/// allows it: if it doesn't, there is a warning.
+/// allows it: if it doesn't, there is a warning. `old` is the workload that a request replaces.
 pub(super) fn with_exposures(
     settings: &mut Settings,
     workload: &Workload<'_>,
+    old: Option<&Workload<'_>>,
     labels: &BTreeMap<String, String>,
     context: &NamespaceContext,
-) -> Option<String> {
+) -> Vec<String> {
     if !settings.drain_seconds.from.is_automatic() {
-        return None;
+        return vec![];
     }
     let by = settings.drain_seconds.from.setter();
     let exposures = context.exposures.as_ref();
-    // Asked first: the last ones may become known meanwhile.
-    let are_known = exposures.is_some_and(|exposures| exposures.is_complete());
+    let unknown = Completeness::Incomplete { object: None };
+    let completeness = exposures.map_or(unknown, |exposures| exposures.completeness(labels));
+    let are_known = completeness == Completeness::Complete;
     let required = exposures.and_then(|exposures| exposures.required_drain(labels)).map(|required| {
         let from = Source::auto(by.clone(), Some(required.to_string()));
         Setting { value: required.bounded_seconds(), from }
     });
-    let kept = kept(workload, are_known).map(|(value, reason)| {
+    let kept = kept(workload, old, are_known).map(|(value, reason)| {
         let from = Source::auto(by.clone(), Some(reason.to_owned()));
         Setting { value, from }
     });
-    settings.drain_seconds = [kept, required].into_iter().flatten().max_by_key(|drain| drain.value)?;
-    within_maximum(settings, workload, context.native_sleep)
+    // An unknown exposure may need the default.
+    let may_be_short = are_known || kept.is_some();
+    let required = required.filter(|drain| may_be_short || drain.value >= defaults::DRAIN_SECONDS);
+    let mut warnings: Vec<_> = completeness.warning().into_iter().collect();
+    if let Some(drain) = [kept, required].into_iter().flatten().max_by_key(|drain| drain.value) {
+        settings.drain_seconds = drain;
+        warnings.extend(within_maximum(settings, workload, context.native_sleep));
+    }
+    warnings
 }
 
 /// The automatic drain of the present injection, with its reason, if it counts too. One by the command line follows from
-/// the manifests, whose other objects the cluster may not have yet. Any other counts only while the exposures are unknown.
-fn kept<'a>(workload: &'a Workload<'_>, are_known: bool) -> Option<(i64, &'a str)> {
+/// the manifests, whose other objects the cluster may not have yet. Any other counts only while the exposures are unknown,
+/// and then also if the request drops its record, as `kubectl replace` does.
+fn kept<'a>(
+    workload: &'a Workload<'_>,
+    old: Option<&'a Workload<'_>>,
+    are_known: bool,
+) -> Option<(i64, &'a str)> {
     let template = &workload.template;
-    let record = if are_known { template.rendered_record() } else { template.record() }?;
+    let records = if are_known {
+        [template.rendered_record(), None]
+    } else {
+        [template.record(), old.and_then(|old| old.template.record())]
+    };
+    records.into_iter().flatten().filter_map(automatic_drain).max_by_key(|(value, _)| *value)
+}
+
+/// The automatic drain of an injection, with its reason.
+fn automatic_drain(record: &Record) -> Option<(i64, &str)> {
     let Setting { value, from } = &record.settings.drain_seconds;
     match from {
         Source::Auto { reason: Some(reason), .. } => {

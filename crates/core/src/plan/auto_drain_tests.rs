@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     api::{GracefulPolicy, annotations::INJECTED},
     plan::{
-        DrainOrigin, Evaluation, Exposures, InjectionState, Kind, PodTemplate, RequiredDrain, RolloutTiming,
-        admit, evaluate, render, resolve,
+        DrainOrigin, Evaluation, Exposures, InjectionState, Kind, PodTemplate, RequiredDrain,
+        RolloutTiming, admit, evaluate, render, resolve,
     },
 };
 
@@ -30,6 +30,28 @@ pub(in crate::plan) fn exposed(
     let exposure = "Ingress shop/web (class alb)".to_owned();
     let exposures = OfWeb(RequiredDrain { seconds, exposure, origin });
     NamespaceContext { exposures: Some(Arc::new(exposures)), ..context.clone() }
+}
+
+/// Such exposures while others are unknown, because of an object or because they aren't listed yet.
+#[derive(Debug)]
+struct Incomplete(OfWeb, Option<String>);
+
+impl Exposures for Incomplete {
+    fn required_drain(&self, labels: &BTreeMap<String, String>) -> Option<RequiredDrain> {
+        self.0.required_drain(labels)
+    }
+
+    fn completeness(&self, _labels: &BTreeMap<String, String>) -> Completeness {
+        Completeness::Incomplete { object: self.1.clone() }
+    }
+}
+
+/// A context with such exposures.
+fn incomplete(seconds: i64, origin: DrainOrigin, object: Option<&str>) -> NamespaceContext {
+    let of_web =
+        OfWeb(RequiredDrain { seconds, exposure: "Service shop/web (cluster-ip)".to_owned(), origin });
+    let exposures = Incomplete(of_web, object.map(str::to_owned));
+    NamespaceContext { exposures: Some(Arc::new(exposures)), ..NamespaceContext::default() }
 }
 
 /// A context with such a policy; `null` for none.
@@ -235,6 +257,61 @@ fn an_injected_drain_is_kept_while_the_exposures_are_unknown() {
     later["metadata"]["annotations"][INJECTED] = json!(forged);
     let workload = Workload::new(Kind::Deployment, &annotations, &later);
     assert!(resolve(&workload, &unknown).settings.drain_seconds.value <= limits::DRAIN_SECONDS);
+}
+
+#[test]
+fn while_exposures_are_unknown_a_request_that_drops_the_record_shortens_no_drain() {
+    let annotations = annotated(&[("graceful", "true")]);
+    let with = |seconds| exposed(&NamespaceContext::default(), seconds, DrainOrigin::BuiltIn);
+    let injected = admitted(&template("web"), None, &annotations, &with(300));
+    let mut replaced = template("web");
+    replaced["spec"]["containers"][0]["image"] = json!("v2");
+    for (context, expected) in [
+        (NamespaceContext::default(), 300),
+        (incomplete(10, DrainOrigin::BuiltIn, None), 300),
+        (incomplete(400, DrainOrigin::BuiltIn, None), 400),
+        (with(10), 10),
+    ] {
+        let later = admitted(&replaced, Some(&injected), &annotations, &context);
+        assert_eq!(drain(&later), Some(expected), "{:?}", context.exposures);
+        assert_eq!(evaluated(&later, &annotations, &context).template, None);
+    }
+}
+
+#[test]
+fn a_drain_that_is_injected_while_exposures_are_unknown_is_corrected_once_they_are_known() {
+    let annotations = annotated(&[("graceful", "true")]);
+    let measured = |seconds| incomplete(seconds, DrainOrigin::Measured, None);
+    // Only if all exposures are measured is less than the default enough.
+    let created = admitted(&template("web"), None, &annotations, &measured(3));
+    assert_eq!(drain(&created), Some(10));
+    let known = exposed(&NamespaceContext::default(), 300, DrainOrigin::BuiltIn);
+    let found = evaluated(&created, &annotations, &known);
+    assert_eq!(found.template, None);
+    let [warning] = found.warnings.as_slice() else { unreachable!("{:?}", found.warnings) };
+    assert!(warning.starts_with(&format!("the pods drain for 10 s, but {ALB}: ")), "{warning}");
+    // What was measured before stays, and causes no rollout.
+    let of_measured = exposed(&NamespaceContext::default(), 3, DrainOrigin::Measured);
+    let created = admitted(&template("web"), None, &annotations, &of_measured);
+    let found = evaluated(&created, &annotations, &measured(3));
+    assert_eq!((drain(&created), found.template, found.warnings), (Some(3), None, vec![]));
+}
+
+#[test]
+fn an_object_that_cannot_be_used_causes_a_warning_and_shortens_no_drain() {
+    let annotations = annotated(&[("graceful", "true")]);
+    let known = exposed(&NamespaceContext::default(), 300, DrainOrigin::BuiltIn);
+    let injected = admitted(&template("web"), None, &annotations, &known);
+    let name = format!("Ingress shop/{}", "x".repeat(253));
+    let context = incomplete(10, DrainOrigin::BuiltIn, Some(&name));
+    let mut changed = injected.clone();
+    changed["spec"]["containers"][0]["image"] = json!("v2");
+    let later = admitted(&changed, Some(&injected), &annotations, &context);
+    assert_eq!(drain(&later), Some(300));
+    let warnings = evaluated(&later, &annotations, &context).warnings;
+    let [warning] = warnings.as_slice() else { unreachable!("{warnings:?}") };
+    assert!(warning.contains("because adieu cannot use Ingress shop/xxx"), "{warning}");
+    assert!(warning.chars().count() <= 256, "the API server would cut it: {warning}");
 }
 
 #[test]

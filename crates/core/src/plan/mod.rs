@@ -85,7 +85,7 @@ pub use ports::{ReceivingPort, has_service, is_headless, receiving_ports, select
 pub use recommendation_change::{RecommendationChange, recommendation_change};
 pub use record::Record;
 pub use render::{EffectivePods, effective_pods, render, revert};
-pub use required_drain::{DrainOrigin, Exposures, RequiredDrain};
+pub use required_drain::{Completeness, DrainOrigin, Exposures, RequiredDrain};
 pub use resolve::{OptIn, Resolution, effective, resolve};
 pub use settings::{ProbeChoice, Setting, Settings};
 pub use short_drain::{ShortDrain, short_drain};

@@ -28,7 +28,7 @@ pub fn render(workload: &Workload<'_>, context: &NamespaceContext, all: bool) ->
     if all && resolution.opt_in == OptIn::Unspecified {
         resolution.opt_in = OptIn::In(Source::CommandLine);
         let labels = workload.template_labels();
-        warnings.extend(with_exposures(&mut resolution.settings, workload, &labels, context));
+        warnings.extend(with_exposures(&mut resolution.settings, workload, None, &labels, context));
     }
     warnings.extend(settings_warnings::on_workload(workload, &resolution));
     let by_annotation =

@@ -19,9 +19,31 @@ pub trait Exposures: Debug + Send + Sync {
     /// The longest drain that an exposure of pods with these labels needs. `None` if they have no exposure.
     fn required_drain(&self, labels: &BTreeMap<String, String>) -> Option<RequiredDrain>;
 
-    /// Whether all exposures are known. If not, an automatic drain that was injected is not shortened.
-    fn is_complete(&self) -> bool {
-        true
+    /// Whether all exposures of pods with these labels are known. If not, an automatic drain that was injected is not
+    /// shortened.
+    fn completeness(&self, _labels: &BTreeMap<String, String>) -> Completeness {
+        Completeness::Complete
+    }
+}
+
+/// Whether all exposures of pods are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completeness {
+    /// They are.
+    Complete,
+    /// Some may not be.
+    Incomplete {
+        /// The object because of which some stay unknown, such as `Ingress shop/web`, if that concerns the workload's users.
+        object: Option<String>,
+    },
+}
+
+impl Completeness {
+    /// The warning about an object that can't be used.
+    pub(super) fn warning(&self) -> Option<String> {
+        let Self::Incomplete { object: Some(object) } = self else { return None };
+        let object = truncate_chars(object, MAX_SHOWN);
+        Some(format!("the drain may be too short, because adieu cannot use {object}: see its Event"))
     }
 }
 

@@ -90,7 +90,17 @@ impl Level<'_> {
 /// Resolves the settings of a workload.
 #[must_use]
 pub fn resolve(workload: &Workload<'_>, context: &NamespaceContext) -> Resolution {
-    resolve_levels(workload, context, |_| ()).0
+    resolve_levels(workload, None, context, |_| ()).0
+}
+
+/// Resolves the settings of a workload that replaces `old`: while its exposures are unknown, its automatic drain is not
+/// shortened.
+pub(super) fn resolve_update(
+    new: &Workload<'_>,
+    old: Option<&Workload<'_>>,
+    context: &NamespaceContext,
+) -> Resolution {
+    resolve_levels(new, old, context, |_| ()).0
 }
 
 /// The [`resolve`]d settings, and those of each level alone, the first of which wins: annotations, the policy that they
@@ -103,11 +113,12 @@ pub(super) fn resolve_each(
     let alone = |levels: &[Level<'_>]| {
         levels.iter().map(|level| (level.source.clone(), level.alone())).collect::<Vec<_>>()
     };
-    resolve_levels(workload, context, alone)
+    resolve_levels(workload, None, context, alone)
 }
 
 fn resolve_levels<T>(
     workload: &Workload<'_>,
+    old: Option<&Workload<'_>>,
     context: &NamespaceContext,
     read: impl FnOnce(&[Level<'_>]) -> T,
 ) -> (Resolution, T) {
@@ -150,7 +161,7 @@ fn resolve_levels<T>(
     let mut settings = merge(base, &levels);
     cap(&mut settings, &context.cluster_policies);
     if matches!(opt_in, OptIn::In(_)) {
-        warnings.extend(auto_drain::with_exposures(&mut settings, workload, &labels, context));
+        warnings.extend(auto_drain::with_exposures(&mut settings, workload, old, &labels, context));
     }
     let graceful = on_workload.graceful.or(on_template.graceful);
     let by_policy = matches!(&opt_in, OptIn::In(by) if *by != Source::CommandLine) && graceful.is_none();
