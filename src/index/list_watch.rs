@@ -137,7 +137,7 @@ impl<K: Watched> ListWatch<K> {
         }
     }
 
-    /// Opens a page, once it is its turn.
+    /// Opens a page, once few enough others are open.
     async fn open(&self, page: &Page) -> Result<OpenPage, Error> {
         let permit = match self.pages.clone() {
             // It is never closed.

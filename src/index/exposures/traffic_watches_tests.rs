@@ -138,7 +138,7 @@ fn discovery(path: &str) -> Option<(u16, Value)> {
     Some((200, list))
 }
 
-/// How many lists of kinds are requested until nothing goes on for a second, if `answer` is the answer to each, and how many
+/// How many lists of kinds are requested within a second, if `answer` is the answer to each, and how many
 /// kinds aren't listed then.
 async fn lists_requested(answer: Option<Value>) -> (usize, usize) {
     let count = Arc::new(AtomicUsize::new(0));
