@@ -38,9 +38,7 @@ pub use drain::{
     longest_of, required_drain,
 };
 pub use exposure::Exposure;
-pub use find::{
-    MAX_SERVICES, Pods, ServiceExposures, exposures_of, exposures_of_each, exposures_of_service,
-};
+pub use find::{MAX_SERVICES, Pods, ServiceExposures, exposures_of, exposures_of_each, exposures_of_service};
 pub use idle_timeout::{IdleTimeout, idle_timeouts_of};
 pub use kinds::{KINDS, Kind};
 pub use namespace_exposures::NamespaceExposures;

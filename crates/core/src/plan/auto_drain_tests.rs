@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     api::{GracefulPolicy, annotations::INJECTED},
     plan::{
-        DrainOrigin, Evaluation, Exposures, InjectionState, Kind, PodTemplate, RequiredDrain,
-        RolloutTiming, admit, evaluate, render, resolve,
+        DrainOrigin, Evaluation, Exposures, InjectionState, Kind, PodTemplate, RequiredDrain, RolloutTiming,
+        admit, evaluate, render, resolve,
     },
 };
 
