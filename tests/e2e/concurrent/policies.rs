@@ -124,9 +124,9 @@ async fn a_cluster_policy_sets_defaults_and_a_maximum_without_opting_in() {
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]
-async fn kubectl_shows_a_policy_as_the_readme_does() {
-    let readme = include_str!("../../../README.md");
-    let mut lines = readme.lines().skip_while(|line| !line.starts_with("$ kubectl get gracefulpolicies"));
+async fn kubectl_shows_a_policy_as_the_documentation_does() {
+    let page = include_str!("../../../docs/settings.md");
+    let mut lines = page.lines().skip_while(|line| !line.starts_with("$ kubectl get gracefulpolicies"));
     let [header, row] = [lines.nth(1), lines.next()].map(|line| words(line.expect("its table")));
 
     let scene = Scene::new().await;
