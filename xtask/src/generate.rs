@@ -9,7 +9,8 @@ use crate::progress::print_line;
 use crate::workspace::Workspace;
 use crate::{command, values};
 
-/// Writes the CustomResourceDefinitions to crds and to the chart, and the schema and the table of the chart's values.
+/// Writes the CustomResourceDefinitions to crds and to the chart, the schema and the tables of the chart's values, and the
+/// pages about commands and policies.
 pub fn run() -> Result<()> {
     let workspace = Workspace::find()?;
     for (file, text) in values::files(&workspace)? {
@@ -26,6 +27,10 @@ pub fn run() -> Result<()> {
             write(&file, &format!("{}\n", crd.trim_end()))?;
         }
     }
+    let folder = workspace.root().join("docs/reference");
+    let mut pages = command::cargo(&workspace);
+    command::output(pages.args(["run", "--quiet", "--example", "reference", "--"]).arg(&folder))?;
+    print_line(&format!("✓ {}", folder.display()));
     Ok(())
 }
 
