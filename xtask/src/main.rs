@@ -16,6 +16,7 @@ mod markdown;
 mod mutants;
 mod progress;
 mod release;
+mod site;
 mod target;
 mod test;
 mod toolchain;
@@ -61,6 +62,9 @@ enum Command {
     /// Writes the files that are generated from the code
     Generate,
 
+    /// Builds the documentation as a site, and checks its links
+    Site,
+
     /// Manages a Kubernetes cluster on this machine, built from source, without external network
     Cluster(cluster_command::Arguments),
 
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Release(options) => release::run(&options),
         Command::Generate => generate::run(),
+        Command::Site => site::run(),
         Command::Cluster(arguments) => cluster_command::run(arguments),
         Command::NodeSupervise { spec } => cluster::supervisor::supervise(&spec),
         Command::NodeInit { spec } => cluster::supervisor::init(&spec),
@@ -112,11 +117,12 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::workspace::Workspace;
 
-    /// The files whose commands are checked.
+    /// The files whose commands are checked, beside the pages in docs.
     const FILES: [&str; 7] = [
         "README.md",
         "CONTRIBUTING.md",
@@ -133,20 +139,32 @@ mod tests {
         rest.filter_map(|rest| rest.split(['`', '#', '\n', '|']).next()).map(str::trim).collect()
     }
 
-    #[test]
-    fn commands_in_documents_and_workflows_are_valid() {
-        let workspace = Workspace::find().unwrap();
-        for file in FILES {
-            let text = fs::read_to_string(workspace.root().join(file)).unwrap();
-            let commands = commands(&text);
-            assert!(!commands.is_empty(), "{file} has no command");
-            for command in commands {
-                let arguments = ["xtask"].into_iter().chain(command.split_whitespace());
-                if let Err(error) = Arguments::try_parse_from(arguments) {
-                    panic!("{file}: cargo xtask {command}: {error}");
-                }
+    /// The number of commands in a file, each of which must be valid.
+    fn valid_commands(file: &Path) -> usize {
+        let text = fs::read_to_string(file).unwrap();
+        let commands = commands(&text);
+        for command in &commands {
+            let arguments = ["xtask"].into_iter().chain(command.split_whitespace());
+            if let Err(error) = Arguments::try_parse_from(arguments) {
+                panic!("{}: cargo xtask {command}: {error}", file.display());
             }
         }
+        commands.len()
+    }
+
+    #[test]
+    fn commands_in_documents_and_workflows_are_valid() {
+        let root = Workspace::find().unwrap().root().to_owned();
+        for file in FILES {
+            assert!(valid_commands(&root.join(file)) > 0, "{file} has no command");
+        }
+        let mut in_docs = 0;
+        for folder in ["docs", "docs/reference"] {
+            let files = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+            let pages = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+            in_docs += pages.map(|page| valid_commands(&page)).sum::<usize>();
+        }
+        assert!(in_docs > 20, "only {in_docs} commands were found in docs");
     }
 
     #[test]
