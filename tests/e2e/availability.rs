@@ -87,7 +87,7 @@ async fn deployments_are_created_without_the_webhook_and_injected_once_it_is_bac
     let operator = Operator::find(&scene.client).await;
     let fail_open =
         || of_our_webhooks(&scene, "apiserver_admission_webhook_fail_open_count", r#"type="admit""#);
-    operator.scale(0).await;
+    operator.stop().await;
     let (scaled_down, before) = (Instant::now(), fail_open().await);
     let mut slowest = Duration::ZERO;
     for index in 0..DEPLOYMENTS {

@@ -28,6 +28,7 @@ mod operations;
 mod operator;
 mod oracle;
 mod pod_log;
+mod processes;
 mod random;
 mod rollout_causes;
 mod scenarios;

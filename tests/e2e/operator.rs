@@ -8,9 +8,14 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
+use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::process::Command;
 
-use crate::support::{Scene, drain, eventually, web};
+use crate::{
+    processes::signal,
+    support::{Scene, drain, eventually, run, web},
+};
 
 /// The namespace of adieu.
 pub const ADIEU: &str = "adieu-system";
@@ -51,23 +56,27 @@ impl Operator {
         deployments.patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Scales it to zero, without a drain.
+    /// Scales it to zero, without its drain.
     pub async fn stop(&self) {
         self.scale_down(0).await;
     }
 
-    /// Scales it down, and ends the pods that terminate without their drain, which takes some 20 s. Releases the Lease
-    /// of such a leader, as it does after its drain.
+    /// Scales it down, and kills the pods that terminate if this is possible: their drain takes some 20 s, and the
+    /// kubelet ignores a shorter grace period (kubernetes#83916). Releases the Lease of such a leader, as it does after
+    /// its drain.
     pub async fn scale_down(&self, replicas: usize) {
         self.set_replicas(replicas).await;
         eventually("its pods to terminate", || async {
             self.pods().await.iter().filter(|pod| !is_terminating(pod)).count() == replicas
         })
         .await;
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), ADIEU);
-        for pod in self.pods().await.iter().filter(|pod| is_terminating(pod)) {
-            // It may be gone.
-            let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(1)).await;
+        if std::env::var_os("ADIEU_TEST_CLUSTER").is_some() {
+            for pod in self.pods().await.iter().filter(|pod| is_terminating(pod)) {
+                if replicas > 0 {
+                    is_withdrawn(pod).await;
+                }
+                self.kill(pod).await;
+            }
         }
         self.has(replicas).await;
         let (leader, left) = (self.leader().await, self.pods().await);
@@ -78,6 +87,18 @@ impl Operator {
         if replicas > 0 {
             self.is_reachable().await;
         }
+    }
+
+    /// Kills a pod on this machine, and removes it: the kubelet would wait for the sleep of its preStop hook. False if it
+    /// has ended already.
+    pub async fn kill(&self, pod: &Pod) -> bool {
+        if !signal(pod, Signal::SIGKILL) {
+            return false;
+        }
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), ADIEU);
+        // It may be gone.
+        let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+        true
     }
 
     /// Waits until the API server reaches its webhook: kube-proxy updates endpoints some time after they are ready,
@@ -193,6 +214,18 @@ impl Operator {
 
 fn ours() -> ListParams {
     ListParams::default().labels("app.kubernetes.io/name=adieu")
+}
+
+/// Waits until kube-proxy sends no more connections of the API server to a pod.
+async fn is_withdrawn(pod: &Pod) {
+    let Some(ip) = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) else { return };
+    let destination = format!("--to-destination {ip}:");
+    eventually("kube-proxy to withdraw the endpoint of a replica", || async {
+        let mut rules = Command::new("iptables-save");
+        rules.args(["--table", "nat"]);
+        run(rules, String::new()).await.is_ok_and(|rules| !rules.contains(&destination))
+    })
+    .await;
 }
 
 /// The memory limit of a pod's container, in MiB.

@@ -14,6 +14,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::image::{self, Adieu};
@@ -184,15 +186,17 @@ pub fn uninstall_leaves_nothing(target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// Ends terminating pods of the operator without their drain, which takes some 20 s. It is an error while a pod is left.
-/// Then it releases the Lease, as a leader does after its drain.
+/// Ends terminating pods of the operator without their drain, which takes some 20 s, if they run on this machine. It is
+/// an error while a pod is left. Then it releases the Lease, as a leader does after its drain.
 pub async fn end_without_drain(client: Client) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}"));
     let left = pods.list(&ours).await?.items;
-    for pod in left.iter().filter(|pod| pod.metadata.deletion_grace_period_seconds > Some(1)) {
-        // It may be gone.
-        let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(1)).await;
+    for pod in left.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()) {
+        if kill_processes(pod) {
+            // The kubelet would wait for the sleep of its preStop hook. It may be gone.
+            let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+        }
     }
     if let Some(pod) = left.first() {
         bail!("{} is still there", pod.name_any())
@@ -204,6 +208,24 @@ pub async fn end_without_drain(client: Client) -> Result<()> {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         outcome => Ok(outcome.map(drop)?),
     }
+}
+
+/// Kills the processes of a pod that run on this machine, because the kubelet ignores a shorter grace period of a
+/// terminating pod (kubernetes#83916). Returns whether there were any.
+fn kill_processes(pod: &Pod) -> bool {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let ids = statuses.filter_map(|status| Some(status.container_id.as_deref()?.split_once("://")?.1));
+    let ids: Vec<_> = ids.filter(|id| !id.is_empty()).collect();
+    let Ok(entries) = fs::read_dir("/proc") else { return false };
+    let mut has_killed = false;
+    for entry in entries.flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let groups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if ids.iter().any(|id| groups.contains(*id)) {
+            has_killed |= kill(Pid::from_raw(process), Signal::SIGKILL).is_ok();
+        }
+    }
+    has_killed
 }
 
 /// An error unless every replica of adieu is ready and none is outdated.

@@ -12,10 +12,10 @@ use proptest::{collection::vec, prelude::*, sample::Index, sample::select, strat
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::signal;
 use crate::{
     figures::figure,
     operator::Operator,
+    processes::signal,
     random::{from_environment, generated},
     support::{Scene, drain, eventually, grace_period, is_observed, web},
 };

@@ -9,9 +9,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::signal;
 use crate::{
     figures::row,
+    processes::signal,
     support::{Scene, eventually, pods_of, web},
 };
 

@@ -13,15 +13,13 @@ use kube::{
     core::DynamicObject,
     runtime::{WatchStreamExt as _, watcher},
 };
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::signal;
 use crate::{
     figures::figure,
     operations::policy,
-    operator::{ADIEU, Operator},
+    operator::Operator,
     support::{Scene, drain, eventually, is_rolled_out, pods_of, web},
 };
 
@@ -93,17 +91,10 @@ fn changes(scene: &Scene) -> impl Stream<Item = DynamicObject> + Unpin + use<> {
 
 /// Kills the leader. Its pod is replaced, because the kubelet delays the restart of a container that crashed often.
 /// Returns false if there was none: the one that wrote is dead already.
-async fn kill_leader(scene: &Scene, operator: &Operator) -> bool {
+async fn kill_leader(operator: &Operator) -> bool {
     let (leader, pods) = (operator.leader().await, operator.pods().await);
     let Some(pod) = pods.iter().find(|pod| Some(pod.name_any()) == leader) else { return false };
-    if !signal(pod, Signal::SIGKILL) {
-        return false;
-    }
-    let by_force = DeleteParams::default().grace_period(0);
-    let pods: Api<Pod> = Api::namespaced(scene.client.clone(), ADIEU);
-    // Deleted already if it was killed twice.
-    let _ = pods.delete(&pod.name_any(), &by_force).await;
-    true
+    operator.kill(pod).await
 }
 
 /// Creates the Deployments. New pods of `stuck` fit no node.
@@ -145,7 +136,7 @@ async fn leaders_that_are_killed_after_each_write_decide_the_same() {
             object.unwrap_or_else(|_| unreachable!("not complete: {written:?}")).expect("a watch never ends");
         let is_write = written.update(&object);
         assert!(written.in_progress() <= 1, "more than maxConcurrent: {written:?}");
-        if is_write && kill_leader(&scene, &operator).await {
+        if is_write && kill_leader(&operator).await {
             crashes += 1;
         }
     }
@@ -195,7 +186,7 @@ async fn a_termination_that_a_killed_leader_observed_is_counted_once_by_the_next
     let target_pod = pods_of(&scene, "slow").await.remove(0);
     let first = operator.led().await.name_any();
     pods.delete(&target_pod.name_any(), &DeleteParams::default()).await.unwrap();
-    assert!(kill_leader(&scene, &operator).await);
+    assert!(kill_leader(&operator).await);
     eventually("another leader", || async { operator.leader().await.is_some_and(|leader| leader != first) })
         .await;
     let now = pods.get_opt(&target_pod.name_any()).await.unwrap();

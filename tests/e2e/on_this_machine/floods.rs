@@ -12,10 +12,8 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{
-    processes,
-    target::{Target, review},
-};
+use super::target::{Target, review};
+use crate::processes::processes;
 
 /// Concurrent connections from each attacking pod to each replica, and the bodies sent over each.
 pub(super) const CONNECTIONS: usize = 20;

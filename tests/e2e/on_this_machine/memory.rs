@@ -13,8 +13,7 @@ use std::{
 use kube::Client;
 use nix::unistd::Pid;
 
-use super::processes;
-use crate::operator::Operator;
+use crate::{operator::Operator, processes::processes};
 
 /// The interval of samples, and their number before replicas are listed again.
 const SAMPLE: Duration = Duration::from_millis(20);

@@ -6,13 +6,14 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::{process::Command, time::Instant};
 
-use super::{signal, target::Target};
+use super::target::Target;
 use crate::{
     admissions::Admissions,
     figures::figure,
     nodes::cluster,
     operations::{LEADERLESS, policy},
     operator::Operator,
+    processes::signal,
     support::{Scene, drain, eventually, run, web, within},
 };
 
