@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::{
@@ -22,15 +23,23 @@ const STRATEGIES: [(&str, &str, &str); 2] = [("default", "25%", "25%"), ("surge"
 async fn the_rollout_that_opts_in_loses_requests_like_earlier_ones() {
     let scene = Scene::new().await;
     let replicas = count(10, 20);
-    for (name, surge, unavailable) in STRATEGIES {
-        let mut object = web(name, &json!({}));
-        object["spec"]["replicas"] = json!(replicas);
-        let update = json!({"maxSurge": quantity(surge), "maxUnavailable": quantity(unavailable)});
-        object["spec"]["strategy"] = json!({"rollingUpdate": update});
-        let app = App::of(&scene, object).await;
-        let load =
-            Load { pace: Pace::PerSecond(RATE), path: |_| "/".to_owned(), limit: Duration::from_secs(30) };
-        let report = app.under(load, 0, || app.opt_in()).await;
+    let opted_in = STRATEGIES.map(|(name, surge, unavailable)| {
+        let scene = &scene;
+        async move {
+            let mut object = web(name, &json!({}));
+            object["spec"]["replicas"] = json!(replicas);
+            let update = json!({"maxSurge": quantity(surge), "maxUnavailable": quantity(unavailable)});
+            object["spec"]["strategy"] = json!({"rollingUpdate": update});
+            let app = App::of(scene, object).await;
+            let load = Load {
+                pace: Pace::PerSecond(RATE),
+                path: |_| "/".to_owned(),
+                limit: Duration::from_secs(30),
+            };
+            (name, surge, app.under(load, 0, || app.opt_in()).await)
+        }
+    });
+    for (name, surge, report) in join_all(opted_in).await {
         let what = format!("annotated at {RATE} requests/s, {replicas} replicas, maxSurge {surge}");
         figure("first rollout", &what, "its first", &report, &report.quantiles());
         assert_eq!(drain(&scene.deployment(name).await), Some(10));
