@@ -6,6 +6,7 @@
 mod address;
 mod objects;
 mod observe;
+mod pacing;
 mod permissions;
 mod policy;
 mod run;
@@ -15,7 +16,8 @@ mod versions;
 mod way;
 
 pub use address::Target;
-pub use observe::{CANARIES, Observer, Pacing};
+pub use observe::{CANARIES, Observer};
+pub use pacing::Pacing;
 pub use permissions::{Options as RequiredAccess, check as check_access};
 pub use policy::apply as apply_profiles;
 pub use run::Canaries;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
+    pacing::Pacing,
     server::READY,
     way::{Exposed, Way},
 };
@@ -18,8 +19,6 @@ pub(super) const RUN: &str = "app.kubernetes.io/instance";
 const CANARY: &str = "adieu-canary";
 /// The port of the canary.
 const PORT: u16 = 8080;
-/// The seconds that a canary serves longer than it is observed.
-const RESERVE_SECONDS: u64 = 10;
 
 /// The Job that owns everything else. It has no pods; with its deadline it is removed, and so is everything else.
 pub(super) fn deadline(image: &Image, limit: Duration) -> Value {
@@ -33,21 +32,21 @@ pub(super) fn deadline(image: &Image, limit: Duration) -> Value {
             "ttlSecondsAfterFinished": 0,
             "template": {
                 "metadata": {"labels": {NAME: CANARY}},
-                "spec": canary(image, "unused", Duration::ZERO),
+                "spec": canary(image, "unused", Pacing::default()),
             },
         },
     })
 }
 
-/// A canary, which serves for `window` after its deletion, and `limit` in total.
-pub(super) fn pod(owner: &Owner, name: &str, image: &Image, [window, limit]: [Duration; 2]) -> Value {
+/// A canary, which serves after its deletion until its observation is over, and for `limit` in total.
+pub(super) fn pod(owner: &Owner, name: &str, image: &Image, pacing: Pacing, limit: Duration) -> Value {
     let mut object = object(owner, "v1", "Pod", name);
     // Policies may select any pod, and a sidecar that terminates would break the canary's connections.
     object["metadata"]["annotations"] =
         json!({"adieu.dev/graceful": "false", "linkerd.io/inject": "disabled"});
     object["metadata"]["labels"][NAME] = json!(CANARY);
     object["metadata"]["labels"]["sidecar.istio.io/inject"] = json!("false");
-    object["spec"] = canary(image, name, window);
+    object["spec"] = canary(image, name, pacing);
     object["spec"]["activeDeadlineSeconds"] = json!(seconds(limit).max(1));
     object["spec"]["topologySpreadConstraints"] = json!([{
         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
@@ -56,21 +55,23 @@ pub(super) fn pod(owner: &Owner, name: &str, image: &Image, [window, limit]: [Du
     object
 }
 
-fn canary(image: &Image, pod: &str, window: Duration) -> Value {
+fn canary(image: &Image, pod: &str, pacing: Pacing) -> Value {
+    let quiet = format!("{}ms", pacing.quiet.as_millis());
     let pull_secrets: Vec<_> = image.pull_secret.iter().map(|name| json!({"name": name})).collect();
     json!({
         "restartPolicy": "Never",
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "imagePullSecrets": pull_secrets,
-        // Without a preStop hook, SIGTERM comes with the deletion; the canary ignores it until SIGKILL.
-        "terminationGracePeriodSeconds": seconds(window) + RESERVE_SECONDS,
+        // Without a preStop hook, SIGTERM comes with the deletion. The canary ends by itself: the kubelet ignores a
+        // grace period that is shortened later (kubernetes#83916).
+        "terminationGracePeriodSeconds": seconds(pacing.grace_period()),
         "securityContext": pod_security(),
         "containers": [{
             "name": "canary",
             "image": image.name,
             "imagePullPolicy": "IfNotPresent",
-            "args": ["canary", "--pod", pod, "--port", PORT.to_string()],
+            "args": ["canary", "--pod", pod, "--port", PORT.to_string(), "--quiet", quiet],
             "ports": [{"name": "http", "containerPort": PORT}],
             "readinessProbe": {"httpGet": {"path": READY, "port": "http"}, "periodSeconds": 1},
             "resources": {"requests": {"cpu": "50m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
@@ -219,8 +220,9 @@ mod tests {
 
     #[test]
     fn a_canary_is_restricted_owned_and_serves_for_the_window() {
-        let times = [Duration::from_mins(1), Duration::from_mins(10)];
-        let pod: Pod = serde_json::from_value(pod(&owner(), "adieu-calibrate-x-1", &image(), times)).unwrap();
+        let pacing = Pacing { quiet: Duration::from_secs(8), window: Duration::from_mins(1) };
+        let pod = pod(&owner(), "adieu-calibrate-x-1", &image(), pacing, Duration::from_mins(10));
+        let pod: Pod = serde_json::from_value(pod).unwrap();
         let owners = pod.metadata.owner_references.unwrap();
         let owner_reference = &owners[0];
         assert_eq!((owner_reference.kind.as_str(), owner_reference.uid.as_str()), ("Job", "1"));
@@ -228,13 +230,15 @@ mod tests {
         let labels = pod.metadata.labels.unwrap();
         assert!(selector(&owner()).as_object().unwrap().iter().all(|(key, value)| labels[key] == *value));
         let spec = pod.spec.unwrap();
-        assert_eq!(spec.termination_grace_period_seconds, Some(70));
+        assert_eq!(spec.termination_grace_period_seconds, Some(88));
         assert_eq!(spec.active_deadline_seconds, Some(600));
         assert_eq!(spec.security_context.unwrap().run_as_non_root, Some(true));
         let container = &spec.containers[0];
         assert_eq!(container.security_context.as_ref().unwrap().allow_privilege_escalation, Some(false));
         assert!(container.lifecycle.is_none());
-        assert_eq!(container.args.as_ref().unwrap()[..3], ["canary", "--pod", "adieu-calibrate-x-1"]);
+        let expected = ["canary", "--pod", "adieu-calibrate-x-1", "--port", "8080", "--quiet", "8000ms"]
+            .map(str::to_owned);
+        assert_eq!(container.args.as_deref(), Some(&expected[..]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{run::Canaries, stream_states::StreamStates};
+use super::{pacing::Pacing, run::Canaries, stream_states::StreamStates};
 use crate::{
     calibration::CanaryTermination,
     disruption::Error,
@@ -24,15 +24,6 @@ const WAY_LIMIT: Duration = Duration::from_mins(5);
 const REACH_LIMIT: Duration = Duration::from_secs(30);
 /// The interval of checks.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How long canaries are observed after their deletion.
-#[derive(Clone, Copy, Debug)]
-pub struct Pacing {
-    /// The time without an arrival after which none follows.
-    pub quiet: Duration,
-    /// The longest observation.
-    pub window: Duration,
-}
 
 /// Deletes canaries one after the other.
 pub struct Observer<'a> {
@@ -81,7 +72,8 @@ impl Observer<'_> {
     }
 
     /// Deletes the oldest canary, adds another one, and observes the deleted one until no more requests arrive at it. Then
-    /// it is killed.
+    /// it ends by itself, and closes kept connections in order, so later observations can begin before. One at which
+    /// requests still arrive is killed first, because they are lost when it ends.
     ///
     /// # Errors
     /// A request fails, or pods take too long.
@@ -92,11 +84,14 @@ impl Observer<'_> {
         let (deleted, deleted_at) = (self.origin.elapsed(), Instant::now());
         self.canaries.delete(&pod).await?;
         let quiet = self.pacing.quiet;
-        self.reached(self.pacing.window, |states, now| states.are_over(&pod, deleted_at, quiet, now)).await;
+        let is_over = |states: &StreamStates, now| states.are_over(&pod, deleted_at, quiet, now);
+        let is_over = self.reached(self.pacing.window, is_over).await;
         let ended = self.origin.elapsed();
         let log = self.canaries.log(&pod).await?;
-        self.canaries.kill(&pod).await?;
-        self.pods("a killed canary is not gone", |pods| pods.are_gone([&uid])).await?;
+        if !is_over {
+            self.canaries.kill(&pod).await?;
+            self.pods("a killed canary is not gone", |pods| pods.are_gone([&uid])).await?;
+        }
         self.ready().await?;
         Ok(CanaryTermination { pod, deleted, ended, log })
     }

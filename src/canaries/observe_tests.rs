@@ -64,13 +64,12 @@ async fn canaries(origin: Instant) -> (Canaries, watch::Receiver<PodTimelines>, 
         Some((200, json!({"metadata": {"name": last}})))
     });
     let image = Image { name: "adieu:1".to_owned(), pull_secret: None };
-    let times = [PACING.window, PACING.window * 10];
-    (Canaries::start(&client, "shop", &image, times).await.unwrap(), timelines, deleted)
+    let limit = PACING.window * 10;
+    (Canaries::start(&client, "shop", &image, PACING, limit).await.unwrap(), timelines, deleted)
 }
 
-/// A response of the oldest canary on new and on kept connections.
-fn responses() -> watch::Receiver<StreamStates> {
-    let mut states = StreamStates::new(1);
+/// Adds a response of the oldest canary on new and on kept connections.
+fn respond(states: &mut StreamStates) {
     let sample = Sample {
         due: Duration::ZERO,
         took: Duration::ZERO,
@@ -82,28 +81,56 @@ fn responses() -> watch::Receiver<StreamStates> {
     for connections in Connections::ALL {
         states.add(Stream { way: 0, connections }, &sample, Instant::now());
     }
-    watch::channel(states).1
+}
+
+/// Adds such responses again and again.
+async fn respond_always(states: &watch::Sender<StreamStates>) {
+    loop {
+        states.send_modify(respond);
+        sleep(TICK).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_oldest_canary_is_observed_until_no_request_arrives_and_then_killed() {
+async fn the_oldest_canary_is_observed_until_no_request_arrives_and_ends_by_itself() {
     let origin = Instant::now();
     let (canaries, timelines, deleted) = canaries(origin).await;
     for _ in 0..CANARIES {
         canaries.add().await.unwrap();
     }
-    let observer = Observer { canaries: &canaries, timelines, states: responses(), origin, pacing: PACING };
+    let (sender, states) = watch::channel(StreamStates::new(1));
+    sender.send_modify(respond);
+    let observer = Observer { canaries: &canaries, timelines, states, origin, pacing: PACING };
     observer.ready().await.unwrap();
     let CanaryTermination { pod, deleted: began, ended, log } = observer.terminate().await.unwrap();
     assert_eq!((pod.as_str(), log.len()), (OLDEST, 1));
     let observed = ended.checked_sub(began).unwrap();
     assert!(observed >= PACING.quiet && observed < PACING.quiet * 2, "{observed:?}");
-    let deleted = deleted.lock().unwrap();
-    let expected = [(OLDEST.to_owned(), Value::Null), (OLDEST.to_owned(), json!(1))];
-    assert_eq!(*deleted, expected);
+    assert_eq!(*deleted.lock().unwrap(), [(OLDEST.to_owned(), Value::Null)]);
     // Another one has replaced it.
     assert_eq!(observer.oldest().unwrap().1, "adieu-calibrate-x-1");
     assert_eq!(observer.timelines.borrow().alive().count(), CANARIES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_at_which_requests_still_arrive_is_gone_before_the_next_observation() {
+    let origin = Instant::now();
+    let (canaries, timelines, deleted) = canaries(origin).await;
+    for _ in 0..CANARIES {
+        canaries.add().await.unwrap();
+    }
+    let (sender, states) = watch::channel(StreamStates::new(1));
+    let observer = Observer { canaries: &canaries, timelines, states, origin, pacing: PACING };
+    observer.ready().await.unwrap();
+    let terminated = tokio::select! {
+        terminated = observer.terminate() => Some(terminated.unwrap()),
+        () = respond_always(&sender) => None,
+    };
+    let CanaryTermination { deleted: began, ended, .. } = terminated.unwrap();
+    let observed = ended.checked_sub(began).unwrap();
+    assert!(observed >= PACING.window && observed < PACING.window * 2, "{observed:?}");
+    let expected = [(OLDEST.to_owned(), Value::Null), (OLDEST.to_owned(), json!(1))];
+    assert_eq!(*deleted.lock().unwrap(), expected);
 }
 
 #[tokio::test(start_paused = true)]

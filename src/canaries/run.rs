@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::{
     address::{self, Target},
     objects,
+    pacing::Pacing,
     way::{Exposed, Way},
 };
 use crate::{
@@ -32,13 +33,14 @@ pub struct Canaries {
     client: Client,
     owner: Owner,
     image: Image,
-    window: Duration,
+    pacing: Pacing,
     limit: Duration,
     created: AtomicU32,
 }
 
 impl Canaries {
-    /// Creates the Job that owns everything, with `limit` as its deadline. A canary serves for `window` after its deletion.
+    /// Creates the Job that owns everything, with `limit` as its deadline. A canary serves after its deletion for as long as
+    /// it is observed.
     ///
     /// # Errors
     /// The request fails.
@@ -46,7 +48,8 @@ impl Canaries {
         client: &Client,
         namespace: &str,
         image: &Image,
-        [window, limit]: [Duration; 2],
+        pacing: Pacing,
+        limit: Duration,
     ) -> Result<Self, Error> {
         let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
         let job = serde_json::from_value(objects::deadline(image, limit)).map_err(invalid)?;
@@ -57,7 +60,7 @@ impl Canaries {
             client: client.clone(),
             owner: Owner { namespace: namespace.to_owned(), name, uid },
             image: image.clone(),
-            window,
+            pacing,
             limit,
             created: AtomicU32::new(0),
         })
@@ -82,8 +85,8 @@ impl Canaries {
     pub async fn add(&self) -> Result<(), Error> {
         let number = self.created.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}", self.owner.name);
-        let times = [self.window, self.limit];
-        self.create(&objects::pod(&self.owner, &name, &self.image, times)).await.map(drop)
+        let pod = objects::pod(&self.owner, &name, &self.image, self.pacing, self.limit);
+        self.create(&pod).await.map(drop)
     }
 
     /// Creates what leads to the canaries, and waits until it has addresses. A way with a URL needs none.
@@ -145,7 +148,7 @@ impl Canaries {
         })
     }
 
-    /// Deletes a canary, which continues to serve.
+    /// Deletes a canary, which continues to serve until its observation is over.
     ///
     /// # Errors
     /// The request fails.
@@ -154,7 +157,8 @@ impl Canaries {
         deleted.map_err(Error::api(format!("delete the pod {pod}"))).map(drop)
     }
 
-    /// Ends a canary, if it still exists.
+    /// Ends a canary, if it still exists. If it was deleted before, the kubelet ignores the shorter grace period
+    /// (kubernetes#83916).
     ///
     /// # Errors
     /// The request fails.
@@ -177,7 +181,7 @@ impl Canaries {
         Ok(log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Removes the Job, and with it everything that it owns, and ends the canaries.
+    /// Ends the canaries, and removes the Job, and with it everything that it owns.
     ///
     /// # Errors
     /// A request fails. The error has the command to do it manually.
@@ -195,13 +199,18 @@ impl Canaries {
     }
 
     async fn remove_all(&self) -> Result<(), Error> {
+        // Before the garbage collector deletes them, which leaves them their grace period.
+        let killed = self.kill_all().await;
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &self.owner.namespace);
         let name = &self.owner.name;
         match jobs.delete(name, &DeleteParams::background()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             outcome => drop(outcome.map_err(Error::api(format!("delete the Job {name}")))?),
         }
-        // The garbage collector would leave them their grace period.
+        killed
+    }
+
+    async fn kill_all(&self) -> Result<(), Error> {
         let selected = ListParams::default().labels(&self.selector());
         let pods = self.pods().list(&selected).await.map_err(Error::api("list the canaries"))?;
         for pod in pods.items {

@@ -6,7 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::runtime::test_support::{client_of_bodies, failure, not_found};
 
-const TIMES: [Duration; 2] = [Duration::from_mins(1), Duration::from_mins(10)];
+const PACING: Pacing = Pacing { quiet: Duration::from_secs(5), window: Duration::from_mins(1) };
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// Requests other than GET: the method, the path and the body.
 type Requests = Arc<Mutex<Vec<(Method, String, Value)>>>;
@@ -55,7 +56,7 @@ fn cluster() -> (Client, Requests) {
 async fn started() -> (Canaries, Requests) {
     let (client, requests) = cluster();
     let image = Image { name: "adieu:1".to_owned(), pull_secret: None };
-    (Canaries::start(&client, "shop", &image, TIMES).await.unwrap(), requests)
+    (Canaries::start(&client, "shop", &image, PACING, LIMIT).await.unwrap(), requests)
 }
 
 /// The bodies of the requests that created objects at this path.
@@ -99,19 +100,40 @@ async fn the_log_of_a_canary_has_its_arrivals() {
 }
 
 #[tokio::test]
-async fn the_job_and_the_canaries_are_removed() {
+async fn the_canaries_and_the_job_are_removed() {
     let (canaries, requests) = started().await;
     canaries.remove().await.unwrap();
     let requests = requests.lock().unwrap();
     let deleted = requests.iter().filter(|(method, ..)| *method == Method::DELETE);
     let paths: Vec<_> = deleted.clone().map(|(_, path, _)| path.as_str()).collect();
     let expected = [
-        "/apis/batch/v1/namespaces/shop/jobs/adieu-calibrate-x",
         "/api/v1/namespaces/shop/pods/adieu-calibrate-x-0",
+        "/apis/batch/v1/namespaces/shop/jobs/adieu-calibrate-x",
     ];
     assert_eq!(paths, expected);
     let graces: Vec<_> = deleted.map(|(_, _, body)| body["gracePeriodSeconds"].clone()).collect();
-    assert_eq!(graces, [Value::Null, json!(1)]);
+    assert_eq!(graces, [json!(1), Value::Null]);
+}
+
+#[tokio::test]
+async fn the_job_is_removed_although_the_canaries_cannot_be_listed() {
+    let deleted = Arc::new(Mutex::new(Vec::new()));
+    let seen = deleted.clone();
+    let client = client_of_bodies(move |method, target, _| {
+        Some(match *method {
+            Method::POST => (201, json!({"metadata": {"name": "adieu-calibrate-x", "uid": "1"}})),
+            Method::GET => (500, failure(500, "etcd has no leader")),
+            _ => {
+                seen.lock().unwrap().push(path(target).to_owned());
+                (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+            }
+        })
+    });
+    let image = Image { name: "adieu:1".to_owned(), pull_secret: None };
+    let canaries = Canaries::start(&client, "shop", &image, PACING, LIMIT).await.unwrap();
+    let error = canaries.remove().await.unwrap_err().to_string();
+    assert!(error.contains("list the canaries") && error.contains("etcd has no leader"), "{error}");
+    assert_eq!(*deleted.lock().unwrap(), ["/apis/batch/v1/namespaces/shop/jobs/adieu-calibrate-x"]);
 }
 
 #[tokio::test]
@@ -126,7 +148,7 @@ async fn a_failed_removal_names_the_command_and_the_deadline() {
         })
     });
     let image = Image { name: "adieu:1".to_owned(), pull_secret: None };
-    let canaries = Canaries::start(&client, "shop", &image, TIMES).await.unwrap();
+    let canaries = Canaries::start(&client, "shop", &image, PACING, LIMIT).await.unwrap();
     let error = canaries.remove().await.unwrap_err().to_string();
     for part in ["etcd has no leader", "kubectl -n shop delete job adieu-calibrate-x", "deadline of 600 s"] {
         assert!(error.contains(part), "{part} is missing in {error}");

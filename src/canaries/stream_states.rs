@@ -61,10 +61,9 @@ impl StreamState {
         is_past && self.in_a_row >= SETTLED_RESPONSES
     }
 
-    /// The time since the last response of a canary, or since `from` if that is later.
-    fn silence(&self, pod: &str, from: Instant, now: Instant) -> Duration {
-        let last = self.responses.get(pod).map_or(from, |last| from.max(*last));
-        now.saturating_duration_since(last)
+    /// When the last response of a canary came, or `from` if that is later.
+    fn last(&self, pod: &str, from: Instant) -> Instant {
+        self.responses.get(pod).map_or(from, |last| from.max(*last))
     }
 }
 
@@ -115,12 +114,13 @@ impl StreamStates {
     }
 
     /// Whether no way sends requests to a canary any more that was deleted at `deleted`: none arrived for `quiet`. Kept
-    /// connections that still lead to it after twice that time are not awaited.
+    /// connections that still led to it twice that time after the last new one are not awaited.
     #[must_use]
     pub fn are_over(&self, pod: &str, deleted: Instant, quiet: Duration, now: Instant) -> bool {
         self.ways.iter().all(|states| {
-            let [new, kept] = states.each_ref().map(|state| state.silence(pod, deleted, now));
-            new >= quiet && (kept >= quiet || (new >= quiet * 2 && kept < RECENT))
+            let [new, kept] = states.each_ref().map(|state| state.last(pod, deleted));
+            let is_quiet = |last: Instant| now.saturating_duration_since(last) >= quiet;
+            is_quiet(new) && (is_quiet(kept) || kept.saturating_duration_since(new) >= quiet * 2)
         })
     }
 }
@@ -193,6 +193,7 @@ mod tests {
             ("kept connections may follow", Some(2), Some(6), 7, false),
             ("kept connections followed", Some(2), Some(6), 11, true),
             ("kept connections don't end", Some(2), Some(12), 12, true),
+            ("kept connections didn't end, and another way may continue", Some(2), Some(12), 16, true),
             ("kept connections may have ended", Some(2), Some(9), 12, false),
         ] {
             let ([new, kept], start) = streams();

@@ -4,12 +4,13 @@
 use std::{
     io::{Write as _, stdout},
     net::{Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::block_on::block_on;
+use super::{block_on::block_on, duration::duration};
 use crate::{calibration::LoggedArrival, canaries::server::serve, runtime::serving::listen};
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,10 @@ pub(super) struct Arguments {
     /// The port.
     #[arg(long, value_name = "PORT", default_value = "8080")]
     port: u16,
+
+    /// The time without a request after which it receives no more.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    quiet: Duration,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -31,7 +36,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let terminated = async {
             sigterm.recv().await;
         };
-        serve(listener, arguments.pod.clone(), terminated, log).await.context("cannot serve")
+        let pod = arguments.pod.clone();
+        serve(listener, pod, terminated, arguments.quiet, log).await.context("cannot serve")
     })
 }
 

@@ -98,7 +98,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let never = std::future::pending();
-        tokio::spawn(serve(listener, "canary-1".to_owned(), never, |_| ()));
+        tokio::spawn(serve(listener, "canary-1".to_owned(), never, TIMEOUT, |_| ()));
         let loads: Vec<_> = Connections::ALL
             .into_iter()
             .map(|connections| {

@@ -76,9 +76,8 @@ impl Runner<'_> {
         self.progress.phase("checking the cluster");
         let prepared = self.unless_interrupted(self.prepare()).await?;
         let PreparedRun { client, namespace, image, .. } = &prepared;
-        let times = [self.arguments.window, self.deadline()];
         // Not interruptible: a Job that is created without its name being known could not be removed.
-        let canaries = Canaries::start(client, namespace, image, times).await?;
+        let canaries = Canaries::start(client, namespace, image, self.pacing(), self.deadline()).await?;
         let outcome = Box::pin(self.unless_interrupted(self.measure(&prepared, &canaries))).await;
         self.progress.phase("removing the canaries");
         let removed = timeout(REMOVE_LIMIT, canaries.remove()).await;
@@ -160,6 +159,11 @@ impl Runner<'_> {
         )
     }
 
+    fn pacing(&self) -> Pacing {
+        let Arguments { quiet, window, .. } = *self.arguments;
+        Pacing { quiet, window }
+    }
+
     /// The longest time for which requests are sent.
     fn load_limit(&self) -> Duration {
         self.arguments.limit + self.arguments.window + SETUP_LIMIT
@@ -188,9 +192,7 @@ impl Runner<'_> {
         }
         let targets = canaries.expose(&self.ways, &self.arguments.ways.exposed()).await?;
         let (states, seen) = watch::channel(StreamStates::new(targets.len()));
-        let Arguments { quiet, window, .. } = *self.arguments;
-        let pacing = Pacing { quiet, window };
-        let observer = Observer { canaries, timelines, states: seen, origin, pacing };
+        let observer = Observer { canaries, timelines, states: seen, origin, pacing: self.pacing() };
         observer.ready().await?;
         sleep(RULES_DELAY).await;
         let loads = self.loads(prepared, canaries, &targets).await?;

@@ -282,7 +282,7 @@ fn end_to_end(
     }
     results.check("a rolling restart loses no request", demo::prove(target))?;
     if options.long {
-        // A calibration of five canaries takes six minutes.
+        // A calibration of five canaries takes two minutes.
         results.check("a calibrated drain loses no request", drain::prove(target))?;
     }
     let deployments = if options.long { 300 } else { 20 };
