@@ -8,6 +8,7 @@ mod applied_recommendations;
 mod audit;
 mod blocked;
 mod budgets;
+pub mod calibrate;
 mod exposures;
 mod incomplete_rollouts;
 mod injection;
