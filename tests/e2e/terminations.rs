@@ -19,7 +19,7 @@ use crate::{
 
 /// Pods of each application that terminate for one cause, all at the same time: more would delay SIGTERM on a machine
 /// with two processors, and the delay counts as shutdown.
-const PODS: usize = 5;
+const PODS: usize = 3;
 /// The causes, in the order in which [`terminate`] has them.
 const CAUSES: [&str; 5] = ["Eviction", "Deletion", "NodeDrain", "ScaleDown", "Rollout"];
 /// The replicas of each application, which all terminate.

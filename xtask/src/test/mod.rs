@@ -74,7 +74,7 @@ const LONG: [(&str, &str); 7] = [
     ("ADIEU_RESTARTS", "10"),
     ("ADIEU_SCENARIOS", "full"),
     ("ADIEU_TENANT_OBJECTS", "300"),
-    ("ADIEU_TERMINATION_ROUNDS", "2"),
+    ("ADIEU_TERMINATION_ROUNDS", "3"),
 ];
 
 /// The number of nodes, so that pods can move between them.
