@@ -30,7 +30,7 @@ fn check(root: &Path, page: &Page, link: &str) -> Result<(), &'static str> {
     if on_github.is_none() && page.path.starts_with("docs/") {
         check_site(&root.join("docs"), &file)?;
     }
-    if !file.extension().is_some_and(|extension| extension == "md") {
+    if file.extension().is_none_or(|extension| extension != "md") {
         return Ok(());
     }
     let text = fs::read_to_string(&file).map_err(|_| "it can't be read")?;
