@@ -28,6 +28,7 @@ mod recommend;
 mod reference;
 mod revert;
 mod status;
+mod termination_profiles;
 mod traffic_objects;
 mod verify;
 mod version;

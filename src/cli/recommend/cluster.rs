@@ -13,13 +13,15 @@ use kube::{Client, Error, Resource as _, core::DynamicObject};
 use super::{
     evidence::{Evidence, Known, evidence},
     fleet::{Fleet, FleetWorkload},
-    profiles::Profiles,
+    profiles,
 };
 use crate::{
+    api::TerminationProfileStatus,
     cli::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},
         manifests::warn,
         print::to_stderr,
+        termination_profiles::TerminationProfiles,
         traffic_objects::TrafficObjects,
     },
     index::{
@@ -59,7 +61,7 @@ pub(super) async fn read(client: &Client, selection: Selection<'_>) -> anyhow::R
     }
     let traffic = TrafficObjects::read(client, namespace).await;
     traffic.report_skipped();
-    let profiles = Profiles::read(client, namespace).await;
+    let profiles = profiles::read(client, namespace).await;
     let selected = match selection.labels {
         None => None,
         Some(labels) => Some(selected(client, namespace, labels).await?),
@@ -122,7 +124,7 @@ struct Reader<'a> {
     cluster: &'a ClusterContext,
     kinds: &'a [Kind],
     objects: Arc<[Arc<TrafficObject>]>,
-    profiles: Profiles,
+    profiles: TerminationProfiles<TerminationProfileStatus>,
     /// `None`: all.
     selected: Option<HashSet<WorkloadKey>>,
     namespaces: BTreeMap<String, Namespace>,
@@ -172,7 +174,7 @@ impl Reader<'_> {
             object: &object,
             context: &namespace.context,
             exposures: exposures_of(pods, services.iter().map(Arc::as_ref), &self.objects),
-            profile: self.profiles.of(&key, &object.metadata),
+            profile: self.profiles.of(kind, &object.metadata),
             is_selected: cached.too_large().is_none()
                 && self.selected.as_ref().is_none_or(|selected| selected.contains(&key)),
             kinds: self.kinds,

@@ -7,13 +7,14 @@ use kube::{Client, Resource as _, ResourceExt as _, core::DynamicObject};
 
 use super::{
     report::{Report, WorkloadRow},
-    terminations::LastTerminations,
+    terminations::{self, LastTermination},
 };
 use crate::{
     cli::{
         cluster_context::{ClusterContext, KUBE_SYSTEM},
         live_object::get_workload,
         reference::Reference,
+        termination_profiles::TerminationProfiles,
     },
     index::{
         cached_workload::CachedWorkload,
@@ -51,7 +52,7 @@ pub(super) async fn read(
     }
     warnings.extend(cluster.missing_kinds());
     warnings.extend(cluster.read_exposures(client, namespace).await);
-    let terminations = LastTerminations::read(client, namespace, &mut warnings).await;
+    let terminations = terminations::read(client, namespace, &mut warnings).await;
     let mut reader = Reader {
         cluster: &cluster,
         contexts: HashMap::new(),
@@ -78,7 +79,7 @@ struct Reader<'a> {
     /// The contexts of namespaces with workloads.
     contexts: HashMap<String, NamespaceContext>,
     includes_not_managed: bool,
-    terminations: Option<LastTerminations>,
+    terminations: Option<TerminationProfiles<LastTermination>>,
     report: Report,
     warnings: Vec<String>,
 }
@@ -142,7 +143,7 @@ impl Reader<'_> {
         self.report.not_managed += usize::from(!status.is_managed());
         if status.is_managed() || self.includes_not_managed {
             let terminations = self.terminations.as_ref();
-            let last_termination = terminations.and_then(|all| all.of(kind, &object.metadata));
+            let last_termination = terminations.and_then(|all| all.of(kind, &object.metadata)).cloned();
             self.report.rows.push(WorkloadRow { kind, namespace, name, status, last_termination });
         }
     }

@@ -3,7 +3,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::TerminationOutcome,
-    cli::status::terminations::LastTermination,
     plan::{Workload, evaluate},
     runtime::test_support::{client, failure, not_found},
 };
