@@ -15,6 +15,7 @@ mod crd;
 mod diff;
 mod doctor;
 mod duration;
+mod exit;
 mod explain;
 mod inject;
 mod live_object;
@@ -36,6 +37,8 @@ mod version;
 use std::{env, path::Path, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use self::exit::{COULD_NOT_RUN, FAILED, exit_code};
 
 /// The end of `--help`.
 const EXAMPLES: &str = "\
@@ -138,34 +141,25 @@ pub fn run(arguments: Arguments) -> ExitCode {
     if !matches!(arguments.command, Command::Complete(_)) {
         arguments.connection.apply();
     }
-    exit_code(match arguments.command {
-        Command::Audit(arguments) => return audit::run(&arguments),
+    let outcome = match arguments.command {
+        Command::Audit(arguments) => return exit_code(audit::run(&arguments), COULD_NOT_RUN),
         Command::Calibrate(arguments) => return calibrate::run(&arguments),
         Command::Canary(arguments) => canary::run(&arguments),
         Command::Complete(words) => completion::complete(&words, Arguments::command()),
         Command::Completion(arguments) => completion::run(&arguments, Arguments::command()),
         Command::Controller(arguments) => controller::run(&arguments),
         Command::Crd(arguments) => crd::run(&arguments),
-        Command::Diff(arguments) => return diff::run(&arguments),
+        Command::Diff(arguments) => return exit_code(diff::run(&arguments), COULD_NOT_RUN),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Profiles(arguments) => profiles::run(&arguments),
-        Command::Recommend(arguments) => return recommend::run(&arguments),
+        Command::Recommend(arguments) => return exit_code(recommend::run(&arguments), COULD_NOT_RUN),
         Command::Revert(arguments) => return revert::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Verify(arguments) => return verify::run(&arguments),
         Command::Version(arguments) => version::run(&arguments),
-    })
-}
-
-fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            print::error(&error);
-            ExitCode::FAILURE
-        }
-    }
+    };
+    exit_code(outcome.map(|()| ExitCode::SUCCESS), FAILED)
 }

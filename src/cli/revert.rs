@@ -15,20 +15,18 @@ mod target;
 use std::process::ExitCode;
 
 pub(super) use self::arguments::{Arguments, HELP};
-use super::{manifests, print};
+use super::{
+    exit::{COULD_NOT_RUN, FAILED, exit_code},
+    manifests,
+};
 use crate::plan;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if !arguments.manifests.has_files() {
-        return cluster::run(&arguments.cluster, arguments.manifests.is_json());
+        let outcome = cluster::run(&arguments.cluster, arguments.manifests.is_json());
+        return exit_code(outcome, COULD_NOT_RUN);
     }
-    match revert_manifests(&arguments.manifests) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            print::error(&error);
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(revert_manifests(&arguments.manifests).map(|()| ExitCode::SUCCESS), FAILED)
 }
 
 fn revert_manifests(arguments: &manifests::Arguments) -> anyhow::Result<()> {

@@ -19,19 +19,7 @@ use self::{
 use super::{block_on::block_on, manifests, print};
 use crate::kube_version::KubeVersion;
 
-const COULD_NOT_RUN: u8 = 2;
-
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match audit_and_print(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            print::error(&error);
-            ExitCode::from(COULD_NOT_RUN)
-        }
-    }
-}
-
-fn audit_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.rules {
         return print::coloured_output(&output::rules()).map(|()| ExitCode::SUCCESS);
     }

@@ -14,19 +14,7 @@ pub(super) use self::arguments::{Arguments, HELP};
 use self::{arguments::Format, compared_workload::ComparedWorkload};
 use super::{block_on::block_on, connection::connect, manifests::warn, print};
 
-const FAILED: u8 = 2;
-
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match compare_and_print(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            print::error(&error);
-            ExitCode::from(FAILED)
-        }
-    }
-}
-
-fn compare_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let compared = block_on(async {
         let client = connect().await?;
         cluster::compare(&client, arguments).await

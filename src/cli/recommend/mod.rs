@@ -24,19 +24,7 @@ use self::{arguments::Format, changes::ChangedWorkload, cluster::Selection, flee
 use super::{block_on::block_on, manifests::warn, print};
 use crate::runtime::client::client;
 
-const FAILED: u8 = 2;
-
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match recommend_and_print(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            print::error(&error);
-            ExitCode::from(FAILED)
-        }
-    }
-}
-
-fn recommend_and_print(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let fleet = read(arguments)?;
     let is_selection = arguments.selector.is_some();
     let options =

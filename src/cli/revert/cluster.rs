@@ -21,6 +21,7 @@ use crate::{
     cli::{
         confirm::confirm,
         connection::connect_with_cluster_name,
+        exit::INTERRUPTED,
         manifests::warn,
         print::{self, causes},
     },
@@ -28,30 +29,19 @@ use crate::{
     text::counted,
 };
 
-/// The exit code of a shell for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
-const COULD_NOT_START: u8 = 2;
 /// How often the selection is checked at the end: while it runs, workloads may be created, and GitOps tools may opt some in
 /// again. Those that are after the last time are reported.
 const REPETITIONS: [bool; 2] = [false, true];
 /// The maximum number of namespaces in the question.
 const MAX_NAMED: usize = 5;
 
-pub(super) fn run(arguments: &ClusterArguments, json: bool) -> ExitCode {
+pub(super) fn run(arguments: &ClusterArguments, json: bool) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = match runtime.context("cannot start the asynchronous runtime") {
-        Ok(runtime) => {
-            let outcome = runtime.block_on(opt_out(arguments, json));
-            // A prompt without an answer must not block the exit.
-            runtime.shutdown_background();
-            outcome
-        }
-        Err(error) => Err(error),
-    };
-    outcome.unwrap_or_else(|error| {
-        print::error(&error);
-        ExitCode::from(COULD_NOT_START)
-    })
+    let runtime = runtime.context("cannot start the asynchronous runtime")?;
+    let outcome = runtime.block_on(opt_out(arguments, json));
+    // A prompt without an answer must not block the exit.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<ExitCode> {
