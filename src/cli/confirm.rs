@@ -5,7 +5,13 @@ use std::io::{Write as _, stderr, stdin};
 use anyhow::{Context as _, bail};
 
 /// Asks for confirmation on the terminal. Any answer but yes is an error.
-pub(super) fn confirm(intention: &str) -> anyhow::Result<()> {
+pub(super) async fn confirm(intention: String) -> anyhow::Result<()> {
+    // On another thread, so that Ctrl-C works meanwhile.
+    let answer = tokio::task::spawn_blocking(move || ask(&intention));
+    answer.await.context("cannot ask for confirmation")?
+}
+
+fn ask(intention: &str) -> anyhow::Result<()> {
     let mut terminal = stderr();
     write!(terminal, "This will {intention}.\nContinue? [y/N] ").and_then(|()| terminal.flush())?;
     let mut answer = String::new();

@@ -116,11 +116,7 @@ impl Runner<'_> {
         let kubernetes_version = kubernetes_version(&client).await?;
         if !arguments.yes {
             self.progress.pause();
-            let intention = self.intention(&cluster, &namespace, &image);
-            // Off this thread, so that Ctrl-C works meanwhile.
-            tokio::task::spawn_blocking(move || confirm(&intention))
-                .await
-                .context("cannot ask for confirmation")??;
+            confirm(self.intention(&cluster, &namespace, &image)).await?;
         }
         Ok(PreparedRun { client, namespace, image, kubernetes_version })
     }

@@ -78,12 +78,10 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
         && targets.iter().any(|target| !matches!(target.action, Action::Skip(_) | Action::Wait))
     {
         let intention = intention(&targets, &cluster, arguments.max_concurrent.get());
-        // On another thread, so that Ctrl-C works meanwhile.
-        let answer = tokio::task::spawn_blocking(move || confirm(&intention));
-        let Some(answer) = interrupted.run_until_cancelled(answer).await else {
+        let Some(answer) = interrupted.run_until_cancelled(confirm(intention)).await else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
-        answer.context("cannot ask for confirmation")??;
+        answer?;
     }
     let nothing_to_do = targets.is_empty().then(|| selection.nothing_to_do(matched));
     let reporter = ProgressReporter::new(targets.len(), !json);

@@ -115,10 +115,7 @@ impl Runner<'_> {
         let intention = format!("{intention}; in {cluster}");
         if arguments.disrupt != Disruption::None && !arguments.yes {
             self.progress.pause();
-            // Off this thread, so that Ctrl-C works meanwhile.
-            tokio::task::spawn_blocking(move || confirm(&intention))
-                .await
-                .context("cannot ask for confirmation")??;
+            confirm(intention).await?;
         }
         Ok(PreparedRun {
             client,
