@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::print;
+use super::{interruptible::Interrupted, print};
 
 /// The exit code of most commands after an error.
 pub(super) const FAILED: u8 = 1;
@@ -15,6 +15,6 @@ pub(super) const INTERRUPTED: u8 = 130;
 pub(super) fn exit_code(outcome: anyhow::Result<ExitCode>, failed: u8) -> ExitCode {
     outcome.unwrap_or_else(|error| {
         print::error(&error);
-        ExitCode::from(failed)
+        ExitCode::from(if error.is::<Interrupted>() { INTERRUPTED } else { failed })
     })
 }

@@ -18,6 +18,7 @@ mod duration;
 mod exit;
 mod explain;
 mod inject;
+mod interruptible;
 mod live_object;
 mod load;
 mod manifests;
@@ -143,7 +144,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
     let outcome = match arguments.command {
         Command::Audit(arguments) => return exit_code(audit::run(&arguments), COULD_NOT_RUN),
-        Command::Calibrate(arguments) => return calibrate::run(&arguments),
+        Command::Calibrate(arguments) => return exit_code(calibrate::run(&arguments), COULD_NOT_RUN),
         Command::Canary(arguments) => canary::run(&arguments),
         Command::Complete(words) => completion::complete(&words, Arguments::command()),
         Command::Completion(arguments) => completion::run(&arguments, Arguments::command()),
@@ -158,7 +159,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Recommend(arguments) => return exit_code(recommend::run(&arguments), COULD_NOT_RUN),
         Command::Revert(arguments) => return revert::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
-        Command::Verify(arguments) => return verify::run(&arguments),
+        Command::Verify(arguments) => return exit_code(verify::run(&arguments), COULD_NOT_RUN),
         Command::Version(arguments) => version::run(&arguments),
     };
     exit_code(outcome.map(|()| ExitCode::SUCCESS), FAILED)

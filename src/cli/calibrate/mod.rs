@@ -13,23 +13,18 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 pub(super) use self::arguments::{Arguments, HELP};
 use self::{arguments::Output, runner::Runner};
 use super::{
-    print,
+    interruptible, print,
     verify::{PhaseIndicator, ReportFile},
 };
 use crate::{
     api::{DrainProfile, limits},
     calibration::{CalibrationReport, profiles},
-    runtime::shutdown,
 };
 
-/// The exit code that shells report after Ctrl-C.
-const INTERRUPTED: u8 = 130;
-const COULD_NOT_RUN: u8 = 2;
 /// The shortest time without a request: a request on a kept connection may be on its way for as long.
 const MIN_QUIET: Duration = loads::TIMEOUT;
 /// The longest time for all terminations.
@@ -37,17 +32,7 @@ const MAX_LIMIT: Duration = Duration::from_hours(24);
 /// The most requests per second through each way and on each kind of connections.
 const MAX_RATE: u32 = 1000;
 
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match calibrate(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            print::error(&error);
-            ExitCode::from(if error.is::<runner::Interrupted>() { INTERRUPTED } else { COULD_NOT_RUN })
-        }
-    }
-}
-
-fn calibrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let ways = arguments.ways.ways()?;
     check_bounds(arguments)?;
     if !arguments.yes && !stdin().is_terminal() {
@@ -55,24 +40,10 @@ fn calibrate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     // Before anything is created.
     let file = arguments.report.as_deref().map(ReportFile::at).transpose()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
-    let outcome = runtime.block_on(async {
-        let interrupted = CancellationToken::new();
-        let interrupt = interrupted.clone();
-        tokio::spawn(async move {
-            drop(shutdown::requested().await);
-            interrupt.cancel();
-        });
-        let runner = Runner { arguments, ways, interrupted: &interrupted, progress: PhaseIndicator::new() };
+    let report = interruptible::block_on(async |interrupted| {
+        let runner = Runner { arguments, ways, interrupted, progress: PhaseIndicator::new() };
         Box::pin(runner.run()).await
-    });
-    // Don't wait for the thread that asks for confirmation.
-    runtime.shutdown_background();
-    let report = outcome?;
+    })?;
     if let Some(file) = file {
         file.write(&crate::report::calibration_page(&report).context("cannot draw the report")?)?;
     }

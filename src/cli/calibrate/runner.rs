@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use adieu_core::text::counted;
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::{
@@ -26,7 +26,11 @@ use crate::{
         check_access, kubernetes_version, proxy_versions,
     },
     cli::{
-        adieu_image::adieu_image, confirm::confirm, connection::connect_with_cluster_name, print::causes,
+        adieu_image::adieu_image,
+        confirm::confirm,
+        connection::connect_with_cluster_name,
+        interruptible::{self, Interrupted},
+        print::causes,
         verify::PhaseIndicator,
     },
     disruption::{self, Image, Job},
@@ -41,11 +45,6 @@ const WAY_LIMIT: Duration = Duration::from_mins(5);
 const RULES_DELAY: Duration = Duration::from_secs(5);
 /// The limit for the removal.
 const REMOVE_LIMIT: Duration = Duration::from_secs(30);
-
-/// The error of an interrupted run.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted; everything is removed")]
-pub(super) struct Interrupted;
 
 /// A run of `adieu calibrate`.
 pub(super) struct Runner<'a> {
@@ -297,7 +296,8 @@ impl Runner<'_> {
         &self,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        self.interrupted.run_until_cancelled(work).await.unwrap_or_else(|| Err(anyhow!(Interrupted)))
+        let done = self.interrupted.run_until_cancelled(work).await;
+        done.unwrap_or_else(|| Err(Interrupted("everything is removed").into()))
     }
 }
 
@@ -306,20 +306,7 @@ fn merge_errors(
     outcome: anyhow::Result<CalibrationReport>,
     last: anyhow::Result<()>,
 ) -> anyhow::Result<CalibrationReport> {
-    let Err(error) = last else { return outcome };
-    match outcome {
-        Ok(mut report) => {
-            let error = causes(&error);
-            report.incomplete = Some(match report.incomplete.take() {
-                Some(known) => format!("{known}; {error}"),
-                None => error,
-            });
-            Ok(report)
-        }
-        // `Interrupted` says that everything is removed.
-        Err(first) if first.is::<Interrupted>() => Err(error),
-        Err(first) => bail!("{}; {}", causes(&first), causes(&error)),
-    }
+    interruptible::merge_errors(outcome, last, |report| &mut report.incomplete)
 }
 
 #[cfg(test)]

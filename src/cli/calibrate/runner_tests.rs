@@ -1,3 +1,4 @@
+use anyhow::anyhow;
 use clap::Parser;
 
 use super::*;
@@ -57,8 +58,8 @@ fn a_failed_removal_hides_neither_the_report_nor_another_error() {
     assert_eq!(report.incomplete.as_deref(), Some("the limit; timed out"));
     for (outcome, removed, expected) in [
         (anyhow!("no image"), failed(), "no image; timed out"),
-        (anyhow!(Interrupted), failed(), "timed out"),
-        (anyhow!(Interrupted), Ok(()), "interrupted; everything is removed"),
+        (anyhow!(Interrupted("everything is removed")), failed(), "timed out"),
+        (anyhow!(Interrupted("everything is removed")), Ok(()), "interrupted; everything is removed"),
     ] {
         let error = merge_errors(Err(outcome), removed).unwrap_err();
         assert_eq!(error.to_string(), expected);

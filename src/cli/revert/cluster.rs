@@ -22,10 +22,10 @@ use crate::{
         confirm::confirm,
         connection::connect_with_cluster_name,
         exit::INTERRUPTED,
+        interruptible::interrupted,
         manifests::warn,
         print::{self, causes},
     },
-    runtime::shutdown,
     text::counted,
 };
 
@@ -59,12 +59,7 @@ async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Exi
         namespace: (!arguments.all_namespaces).then_some(namespace),
         labels: arguments.selector.clone(),
     };
-    let interrupted = CancellationToken::new();
-    let requested = interrupted.clone();
-    tokio::spawn(async move {
-        drop(shutdown::requested().await);
-        requested.cancel();
-    });
+    let interrupted = interrupted();
     let selected = interrupted.run_until_cancelled(select(&client, &selection)).await;
     let Some(selected) = selected else { return Ok(ExitCode::from(INTERRUPTED)) };
     let Selected { targets, matched, warnings } = selected?;

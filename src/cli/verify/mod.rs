@@ -19,7 +19,6 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use self::{arguments::Output, runner::Runner};
 pub(super) use self::{
@@ -28,29 +27,14 @@ pub(super) use self::{
     progress::PhaseIndicator,
 };
 use crate::{
-    cli::print,
+    cli::{exit::COULD_NOT_RUN, interruptible, print},
     disruption::Disruption,
     load::Options,
     probe::Target,
-    runtime::shutdown,
     verify::{ConnectionReport, Recording, TuningReport, VerificationReport},
 };
 
-/// The exit code that shells report after Ctrl-C.
-const INTERRUPTED: u8 = 130;
-const COULD_NOT_RUN: u8 = 2;
-
-pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match verify(arguments) {
-        Ok(code) => code,
-        Err(error) => {
-            print::error(&error);
-            ExitCode::from(if error.is::<runner::Interrupted>() { INTERRUPTED } else { COULD_NOT_RUN })
-        }
-    }
-}
-
-fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.disrupt != Disruption::None && !arguments.yes && !stdin().is_terminal() {
         bail!(
             "disrupting {:?} needs confirmation, and standard input is not a terminal: use --yes",
@@ -66,32 +50,14 @@ fn verify(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Target::new(&options)?;
     // Before the disruption.
     let file = arguments.report.as_deref().map(ReportFile::at).transpose()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
-    let finished = runtime.block_on(async {
-        let interrupted = CancellationToken::new();
-        let interrupt = interrupted.clone();
-        tokio::spawn(async move {
-            drop(shutdown::requested().await);
-            interrupt.cancel();
-        });
-        let runner = Runner {
-            arguments,
-            options: &options,
-            interrupted: &interrupted,
-            progress: PhaseIndicator::new(),
-        };
+    let finished = interruptible::block_on(async |interrupted| {
+        let runner = Runner { arguments, options: &options, interrupted, progress: PhaseIndicator::new() };
         match tuning {
             Some(limits) => Box::pin(runner.tune(limits)).await.map(|report| Finished::Tuning(report.into())),
             None => Box::pin(runner.run()).await.map(|run| Finished::Run(run.into())),
         }
-    });
-    // Don't wait for the thread that asks for confirmation.
-    runtime.shutdown_background();
-    show(arguments.output, finished?, file)
+    })?;
+    show(arguments.output, finished, file)
 }
 
 /// The result of a run, or of a search.

@@ -17,7 +17,12 @@ use super::{
     progress::PhaseIndicator,
 };
 use crate::{
-    cli::{adieu_image::adieu_image, confirm::confirm, connection::connect_with_cluster_name, print::causes},
+    cli::{
+        adieu_image::adieu_image,
+        confirm::confirm,
+        connection::connect_with_cluster_name,
+        interruptible::{self, Interrupted, add_error},
+    },
     disruption::{self, Disruption, Disruptor, Job, TargetWorkload},
     load::{self, Options, Probes},
     probe::{Target, hold, keep_alive},
@@ -35,11 +40,6 @@ const WARM_UP_REQUESTS: u64 = 5;
 pub(super) const REVERT_LIMIT: Duration = Duration::from_secs(30);
 /// The limit for the Job's pod to start, and to be removed.
 const JOB_LIMIT: Duration = Duration::from_mins(2);
-
-/// The error of an interrupted run.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted; temporary changes are restored")]
-pub(super) struct Interrupted;
 
 type Outcome = anyhow::Result<(VerificationReport, Recording)>;
 
@@ -185,7 +185,7 @@ impl Runner<'_> {
             let mut report = VerificationReport::of(self.description(&prepared.workload), &recording);
             report.connections = connections;
             for error in &errors {
-                add_error(&mut report, error);
+                add_error(&mut report.incomplete, error);
             }
             Ok((report, recording))
         });
@@ -291,7 +291,8 @@ impl Runner<'_> {
         &self,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        self.interrupted.run_until_cancelled(work).await.unwrap_or_else(|| Err(anyhow!(Interrupted)))
+        let done = self.interrupted.run_until_cancelled(work).await;
+        done.unwrap_or_else(|| Err(Interrupted("temporary changes are restored").into()))
     }
 }
 
@@ -338,26 +339,7 @@ async fn load(
 
 /// The outcome, together with the result of the last step.
 fn merge_errors(outcome: Outcome, last: anyhow::Result<()>) -> Outcome {
-    let Err(error) = last else { return outcome };
-    match outcome {
-        Ok((mut report, recording)) => {
-            add_error(&mut report, &error);
-            Ok((report, recording))
-        }
-        // `Interrupted` says that everything is restored.
-        Err(first) if first.is::<Interrupted>() => Err(error),
-        Err(first) => bail!("{}; {}", causes(&first), causes(&error)),
-    }
-}
-
-/// Adds an error to the report, which stays valid for the requests so far.
-fn add_error(report: &mut VerificationReport, error: &anyhow::Error) {
-    let error = causes(error);
-    report.incomplete = match report.incomplete.take() {
-        Some(known) if known.contains(&error) => Some(known),
-        Some(known) => Some(format!("{known}; {error}")),
-        None => Some(error),
-    };
+    interruptible::merge_errors(outcome, last, |(report, _)| &mut report.incomplete)
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fn a_late_error_hides_neither_the_report_nor_another_error() {
         merge_errors(Err(anyhow!("no image")), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
     assert_eq!(both.to_string(), "no image; timed out deleting the Job");
     let left =
-        merge_errors(Err(anyhow!(Interrupted)), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
+        merge_errors(Err(anyhow!(Interrupted(""))), Err(anyhow!("timed out deleting the Job"))).unwrap_err();
     assert_eq!(left.to_string(), "timed out deleting the Job");
-    assert!(merge_errors(Err(anyhow!(Interrupted)), Ok(())).unwrap_err().is::<Interrupted>());
+    assert!(merge_errors(Err(anyhow!(Interrupted(""))), Ok(())).unwrap_err().is::<Interrupted>());
 }

@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     prepared_run::PreparedRun,
-    runner::{Interrupted, REVERT_LIMIT, Runner, Unanswered},
+    runner::{REVERT_LIMIT, Runner, Unanswered},
 };
 use crate::{
-    cli::print::causes,
+    cli::{interruptible::Interrupted, print::causes},
     disruption::{TargetWorkload, TemporaryDrain},
     plan::Kind,
     verify::{PodTimelines, Trial, Tuning, TuningLimits, TuningReport, VerificationReport},
