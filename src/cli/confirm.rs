@@ -1,8 +1,16 @@
 //! Confirmation on the terminal.
 
-use std::io::{Write as _, stderr, stdin};
+use std::io::{IsTerminal as _, Write as _, stderr, stdin};
 
 use anyhow::{Context as _, bail};
+
+/// Checks that confirmation can be asked for. `action` is what needs it.
+pub(super) fn check_terminal(action: &str) -> anyhow::Result<()> {
+    if !stdin().is_terminal() {
+        bail!("{action} needs confirmation, and standard input is not a terminal: use --yes");
+    }
+    Ok(())
+}
 
 /// Asks for confirmation on the terminal. Any answer but yes is an error.
 pub(super) async fn confirm(intention: String) -> anyhow::Result<()> {

@@ -5,11 +5,7 @@ mod loads;
 mod runner;
 mod ways;
 
-use std::{
-    io::{IsTerminal as _, stdin},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -17,6 +13,7 @@ use serde::Serialize;
 pub(super) use self::arguments::{Arguments, HELP};
 use self::{arguments::Output, runner::Runner};
 use super::{
+    confirm::check_terminal,
     interruptible, print,
     verify::{PhaseIndicator, ReportFile},
 };
@@ -35,8 +32,8 @@ const MAX_RATE: u32 = 1000;
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let ways = arguments.ways.ways()?;
     check_bounds(arguments)?;
-    if !arguments.yes && !stdin().is_terminal() {
-        bail!("calibrating needs confirmation, and standard input is not a terminal: use --yes");
+    if !arguments.yes {
+        check_terminal("calibrating")?;
     }
     // Before anything is created.
     let file = arguments.report.as_deref().map(ReportFile::at).transpose()?;

@@ -1,12 +1,8 @@
 //! Opts out workloads of a cluster: select, confirm, write, wait, report.
 
-use std::{
-    collections::BTreeSet,
-    io::{IsTerminal as _, stdin},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::{
-        confirm::confirm,
+        confirm::{check_terminal, confirm},
         connection::connect_with_cluster_name,
         exit::INTERRUPTED,
         interruptible::interrupted,
@@ -47,10 +43,8 @@ pub(super) fn run(arguments: &ClusterArguments, json: bool) -> anyhow::Result<Ex
 async fn opt_out(arguments: &ClusterArguments, json: bool) -> anyhow::Result<ExitCode> {
     let bulk = arguments.workload.0.is_none();
     let needs_confirmation = bulk && !arguments.yes && !arguments.dry_run;
-    if needs_confirmation && !stdin().is_terminal() {
-        bail!(
-            "opting out all selected workloads needs confirmation, and standard input is not a terminal: use --yes"
-        );
+    if needs_confirmation {
+        check_terminal("opting out all selected workloads")?;
     }
     let (client, cluster) = connect_with_cluster_name().await?;
     let namespace = arguments.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());

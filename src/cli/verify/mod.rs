@@ -12,10 +12,7 @@ mod runner;
 mod tune;
 mod tune_options;
 
-use std::{
-    io::{IsTerminal as _, stdin},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -27,7 +24,7 @@ pub(super) use self::{
     progress::PhaseIndicator,
 };
 use crate::{
-    cli::{exit::COULD_NOT_RUN, interruptible, print},
+    cli::{confirm::check_terminal, exit::COULD_NOT_RUN, interruptible, print},
     disruption::Disruption,
     load::Options,
     probe::Target,
@@ -35,11 +32,8 @@ use crate::{
 };
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if arguments.disrupt != Disruption::None && !arguments.yes && !stdin().is_terminal() {
-        bail!(
-            "disrupting {:?} needs confirmation, and standard input is not a terminal: use --yes",
-            arguments.workload.0.name
-        );
+    if arguments.disrupt != Disruption::None && !arguments.yes {
+        check_terminal(&format!("disrupting {:?}", arguments.workload.0.name))?;
     }
     let tuning = arguments.tune.limits();
     if tuning.is_some() && arguments.disrupt == Disruption::None {
