@@ -29,6 +29,7 @@ mod profiles;
 mod recommend;
 mod reference;
 mod revert;
+mod run_options;
 mod status;
 mod termination_profiles;
 mod traffic_objects;

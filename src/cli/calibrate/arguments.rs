@@ -1,9 +1,9 @@
 //! The arguments of `adieu calibrate`.
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use super::ways;
-use crate::cli::duration::duration;
+use crate::cli::{duration::duration, run_options::RunOptions};
 
 /// The text of `--help`.
 pub(in crate::cli) const HELP: &str = "\
@@ -94,23 +94,6 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "calibrated", requires = "apply")]
     pub(super) policy: String,
 
-    /// Starts without confirmation.
-    #[arg(short, long)]
-    pub(super) yes: bool,
-
-    /// The format on standard output.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(super) output: Output,
-
-    /// Writes a report with a plot to a self-contained HTML file.
-    #[arg(long, value_name = "FILE")]
-    pub(super) report: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Output {
-    /// A table and sentences.
-    Table,
-    /// The whole report as JSON, with the drain profiles.
-    Json,
+    #[command(flatten)]
+    pub(super) run: RunOptions,
 }

@@ -11,10 +11,11 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 pub(super) use self::arguments::{Arguments, HELP};
-use self::{arguments::Output, runner::Runner};
+use self::runner::Runner;
 use super::{
     confirm::check_terminal,
     interruptible, print,
+    run_options::Output,
     verify::{PhaseIndicator, ReportFile},
 };
 use crate::{
@@ -32,11 +33,11 @@ const MAX_RATE: u32 = 1000;
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let ways = arguments.ways.ways()?;
     check_bounds(arguments)?;
-    if !arguments.yes {
+    if !arguments.run.yes {
         check_terminal("calibrating")?;
     }
     // Before anything is created.
-    let file = arguments.report.as_deref().map(ReportFile::at).transpose()?;
+    let file = arguments.run.report.as_deref().map(ReportFile::at).transpose()?;
     let report = interruptible::block_on(async |interrupted| {
         let runner = Runner { arguments, ways, interrupted, progress: PhaseIndicator::new() };
         Box::pin(runner.run()).await
@@ -44,7 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(file) = file {
         file.write(&crate::report::calibration_page(&report).context("cannot draw the report")?)?;
     }
-    let text = match arguments.output {
+    let text = match arguments.run.output {
         Output::Table => crate::report::calibration_table(&report),
         Output::Json => json(&report)?,
     };

@@ -113,7 +113,7 @@ impl Runner<'_> {
         let (image, secret) = (arguments.image.as_deref(), arguments.image_pull_secret.as_deref());
         let image = adieu_image(&client, image, secret).await?;
         let kubernetes_version = kubernetes_version(&client).await?;
-        if !arguments.yes {
+        if !arguments.run.yes {
             self.progress.pause();
             confirm(self.intention(&cluster, &namespace, &image)).await?;
         }

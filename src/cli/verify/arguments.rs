@@ -1,12 +1,13 @@
 //! The arguments of `adieu verify`.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{connections, options, tune_options};
 use crate::{
     cli::{
         duration::duration,
         reference::{Reference, Workloads},
+        run_options::RunOptions,
     },
     disruption::Disruption,
 };
@@ -94,23 +95,6 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, value_name = "NAME", requires = "in_cluster")]
     pub(super) image_pull_secret: Option<String>,
 
-    /// Disrupts the workload without confirmation.
-    #[arg(short, long)]
-    pub(super) yes: bool,
-
-    /// The format on standard output.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(super) output: Output,
-
-    /// Writes a report with plots to a self-contained HTML file.
-    #[arg(long, value_name = "FILE")]
-    pub(super) report: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Output {
-    /// Tables and sentences.
-    Table,
-    /// The whole report as JSON.
-    Json,
+    #[command(flatten)]
+    pub(super) run: RunOptions,
 }

@@ -17,14 +17,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
-use self::{arguments::Output, runner::Runner};
+use self::runner::Runner;
 pub(super) use self::{
     arguments::{Arguments, HELP},
     file::ReportFile,
     progress::PhaseIndicator,
 };
 use crate::{
-    cli::{confirm::check_terminal, exit::COULD_NOT_RUN, interruptible, print},
+    cli::{confirm::check_terminal, exit::COULD_NOT_RUN, interruptible, print, run_options::Output},
     disruption::Disruption,
     load::Options,
     probe::Target,
@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if arguments.disrupt != Disruption::None && !arguments.yes {
+    if arguments.disrupt != Disruption::None && !arguments.run.yes {
         check_terminal(&format!("disrupting {:?}", arguments.workload.0.name))?;
     }
     let tuning = arguments.tune.limits();
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // An invalid path is reported before the disruption.
     Target::new(&options)?;
     // Before the disruption.
-    let file = arguments.report.as_deref().map(ReportFile::at).transpose()?;
+    let file = arguments.run.report.as_deref().map(ReportFile::at).transpose()?;
     let finished = interruptible::block_on(async |interrupted| {
         let runner = Runner { arguments, options: &options, interrupted, progress: PhaseIndicator::new() };
         match tuning {
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             None => Box::pin(runner.run()).await.map(|run| Finished::Run(run.into())),
         }
     })?;
-    show(arguments.output, finished, file)
+    show(arguments.run.output, finished, file)
 }
 
 /// The result of a run, or of a search.

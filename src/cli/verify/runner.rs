@@ -113,7 +113,7 @@ impl Runner<'_> {
             );
         }
         let intention = format!("{intention}; in {cluster}");
-        if arguments.disrupt != Disruption::None && !arguments.yes {
+        if arguments.disrupt != Disruption::None && !arguments.run.yes {
             self.progress.pause();
             confirm(intention).await?;
         }
