@@ -120,7 +120,7 @@ fn line(check: &Check) -> String {
     }
 }
 
-fn json(checks: &[Check]) -> serde_json::Result<String> {
+fn json(checks: &[Check]) -> anyhow::Result<String> {
     let checks = checks.iter().map(|check| match check {
         Ok(success) => json!({"result": "ok", "message": success}),
         Err(problem) => {
@@ -131,7 +131,7 @@ fn json(checks: &[Check]) -> serde_json::Result<String> {
             json!({"result": result, "message": message, "remedy": remedy})
         }
     });
-    Ok(serde_json::to_string_pretty(&json!({"checks": checks.collect::<Vec<_>>()}))? + "\n")
+    print::json(&json!({"checks": checks.collect::<Vec<_>>()}))
 }
 
 /// An injection.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use super::live_object::ReadError;
 use crate::runtime::api_errors::describe;
@@ -49,6 +50,14 @@ fn written(outcome: io::Result<()>) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A value as JSON, with a line break at the end.
+///
+/// # Errors
+/// If it can't be encoded.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n")
 }
 
 /// Writes the error that ends a command to standard error, each of its lines [escaped].

@@ -48,7 +48,7 @@ const COLUMNS: [&str; 5] = ["PROFILE", "DRAIN", "MINIMUM", "EXPOSURE", "SOURCE"]
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = match arguments.output {
         Format::Table => table(),
-        Format::Json => json()?,
+        Format::Json => print::json(&Json { profiles: BUILT_IN })?,
     };
     print::output(&text)
 }
@@ -69,8 +69,4 @@ fn table() -> String {
 #[derive(Serialize)]
 struct Json {
     profiles: &'static [&'static BuiltInProfile],
-}
-
-fn json() -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(&Json { profiles: BUILT_IN })? + "\n")
 }

@@ -1,6 +1,5 @@
 //! `adieu version`: the versions of the command line, of the API server and of the installed operator.
 
-use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use serde::Serialize;
@@ -94,7 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let text = match arguments.output {
         Format::Text => text(&versions),
-        Format::Json => serde_json::to_string_pretty(&versions).context("cannot write JSON")? + "\n",
+        Format::Json => print::json(&versions)?,
     };
     print::output(&text)?;
     read

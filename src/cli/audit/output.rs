@@ -6,7 +6,10 @@ use adieu_audit::{Finding, Report, Rule, Severity, Summary};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::{cli::manifests::escaped, text::counted};
+use crate::{
+    cli::{manifests::escaped, print},
+    text::counted,
+};
 
 /// The findings by workload, the worst severity in colour on a terminal.
 pub(super) fn table(report: &Report) -> String {
@@ -57,9 +60,8 @@ struct Json<'a> {
     summary: Summary,
 }
 
-pub(super) fn json(report: &Report) -> serde_json::Result<String> {
-    let json = Json { findings: &report.findings, summary: report.summary() };
-    Ok(serde_json::to_string_pretty(&json)? + "\n")
+pub(super) fn json(report: &Report) -> anyhow::Result<String> {
+    print::json(&Json { findings: &report.findings, summary: report.summary() })
 }
 
 /// The rules, each with a sentence.

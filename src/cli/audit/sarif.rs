@@ -4,22 +4,21 @@ use adieu_audit::{Finding, Rule};
 use serde_json::{Value, json};
 
 use super::audited::Audited;
-use crate::cli::manifests::STANDARD_INPUT;
+use crate::cli::{manifests::STANDARD_INPUT, print};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
-pub(super) fn text(audited: &Audited) -> serde_json::Result<String> {
+pub(super) fn text(audited: &Audited) -> anyhow::Result<String> {
     let rules: Vec<_> = Rule::ALL
         .iter()
         .map(|rule| json!({"id": rule.name(), "shortDescription": {"text": rule.summary()}}))
         .collect();
     let results: Vec<_> = audited.findings().map(|(finding, location)| result(finding, location)).collect();
     let driver = json!({"name": "adieu", "version": env!("CARGO_PKG_VERSION"), "rules": rules});
-    let log = json!({
+    print::json(&json!({
         "$schema": SCHEMA, "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": results, "columnKind": "utf16CodeUnits"}],
-    });
-    Ok(serde_json::to_string_pretty(&log)? + "\n")
+    }))
 }
 
 fn result(finding: &Finding, location: Option<&(String, usize)>) -> Value {

@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let text = match arguments.run.output {
         Output::Table => crate::report::calibration_table(&report),
-        Output::Json => json(&report)?,
+        Output::Json => print::json(&Json { report: &report, drain_profiles: profiles(&report) })?,
     };
     print::output(&text)?;
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -81,9 +81,4 @@ struct Json<'a> {
     #[serde(flatten)]
     report: &'a CalibrationReport,
     drain_profiles: Vec<DrainProfile>,
-}
-
-fn json(report: &CalibrationReport) -> anyhow::Result<String> {
-    let json = Json { report, drain_profiles: profiles(report) };
-    Ok(serde_json::to_string_pretty(&json).context("cannot write JSON")? + "\n")
 }

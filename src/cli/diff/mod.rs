@@ -7,7 +7,6 @@ mod text;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 pub(super) use self::arguments::{Arguments, HELP};
@@ -49,6 +48,5 @@ struct Summary {
 fn json(compared: &[ComparedWorkload]) -> anyhow::Result<String> {
     let changed = compared.iter().filter(|workload| workload.diff.is_change()).count();
     let summary = Summary { changed, unchanged: compared.len() - changed };
-    let json = Json { workloads: compared, summary };
-    serde_json::to_string_pretty(&json).context("cannot write JSON").map(|text| text + "\n")
+    print::json(&Json { workloads: compared, summary })
 }

@@ -93,9 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let text = match arguments.output {
         Format::Text => explained.iter().map(text::explained).collect::<Vec<_>>().join("\n"),
-        Format::Json => {
-            serde_json::to_string_pretty(&explained).context("cannot write JSON").map(|text| text + "\n")?
-        }
+        Format::Json => print::json(&explained)?,
         Format::Svg => match explained.as_slice() {
             [explained] => svg::picture(explained),
             others => bail!("a picture shows one workload, not {}: give KIND/NAME", others.len()),

@@ -1,7 +1,6 @@
 //! The recommendation as JSON.
 
 use adieu_recommend::Recommended;
-use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,6 +10,7 @@ use super::{
     manifest::{cluster_manifest, manifest},
     summary::Summary,
 };
+use crate::cli::print;
 
 #[derive(Serialize)]
 struct Json<'a> {
@@ -31,6 +31,5 @@ pub(super) fn json(
 ) -> anyhow::Result<String> {
     let cluster_policy = recommended.cluster_policy.iter().map(|policy| json!(cluster_manifest(policy)));
     let policies = recommended.policies.iter().map(|policy| json!(manifest(&policy.policy)));
-    let json = Json { policies: cluster_policy.chain(policies).collect(), workloads, differences, summary };
-    serde_json::to_string_pretty(&json).context("cannot write JSON").map(|text| text + "\n")
+    print::json(&Json { policies: cluster_policy.chain(policies).collect(), workloads, differences, summary })
 }

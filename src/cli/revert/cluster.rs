@@ -167,19 +167,18 @@ fn list(targets: &[Target], nothing_to_do: &str, json: bool) -> anyhow::Result<(
                 })
             })
             .collect();
-        serde_json::to_string_pretty(&lines).context("cannot write JSON")?
+        print::json(&lines)?
     } else if targets.is_empty() {
-        nothing_to_do.to_owned()
+        nothing_to_do.to_owned() + "\n"
     } else {
-        targets.iter().map(describe_plan).collect::<Vec<_>>().join("\n")
+        targets.iter().map(|target| describe_plan(target) + "\n").collect()
     };
-    print::output(&(text + "\n"))
+    print::output(&text)
 }
 
 fn print_report(report: &Report, summary: &str, json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        let text = serde_json::to_string_pretty(report).context("cannot write JSON")?;
-        print::output(&(text + "\n"))?;
+        print::output(&print::json(report)?)?;
     }
     if report.complete && !json {
         print::output(&format!("{summary}\n"))?;

@@ -9,7 +9,10 @@ use super::{
     report::{Report, WorkloadRow},
     terminations::LastTermination,
 };
-use crate::{cli::manifests::escaped, text::counted};
+use crate::{
+    cli::{manifests::escaped, print},
+    text::counted,
+};
 
 const COLUMNS: [&str; 9] = [
     "NAMESPACE",
@@ -107,7 +110,7 @@ struct Summary {
     complete: bool,
 }
 
-pub(super) fn json(report: &Report) -> serde_json::Result<String> {
+pub(super) fn json(report: &Report) -> anyhow::Result<String> {
     let mut states = Map::new();
     let managed: Vec<_> = report.rows.iter().filter(|row| row.status.is_managed()).collect();
     for row in &managed {
@@ -120,7 +123,7 @@ pub(super) fn json(report: &Report) -> serde_json::Result<String> {
         states,
         complete: report.is_complete,
     };
-    Ok(serde_json::to_string_pretty(&Json { workloads: &report.rows, summary })? + "\n")
+    print::json(&Json { workloads: &report.rows, summary })
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn print<T: Serialize>(
     }
     let text = match output {
         Output::Table => text(report)?,
-        Output::Json => serde_json::to_string_pretty(report).context("cannot write JSON")? + "\n",
+        Output::Json => print::json(report)?,
     };
     print::output(&text)
 }
