@@ -1,10 +1,10 @@
 //! A calibration as a self-contained HTML page.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
 use super::{
     calibration_plot::{LEGEND, last_arrivals},
-    page::{STYLE, legend},
+    page::{document, legend},
     plot::Error,
 };
 use crate::calibration::{CalibrationReport, WayResult};
@@ -16,31 +16,19 @@ use crate::calibration::{CalibrationReport, WayResult};
 pub fn calibration_page(report: &CalibrationReport) -> Result<String, Error> {
     let title = format!("Drains measured in {}", report.namespace);
     let plot = last_arrivals(&report.ways)?;
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width";
-                title { "adieu calibrate: " (title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { (title) }
-                p {
-                    "Kubernetes " (report.kubernetes_version) ", " (report.time) "; " (report.rate)
-                    " requests/s through each way on new connections, and as many on kept ones"
-                }
-                @if let Some(why) = &report.incomplete { p class="bad" { "The run is incomplete: " (why) } }
-                div class="wide" { (ways(&report.ways)) }
-                @for way in &report.ways { (explanation(way)) }
-                h2 { "Last arrivals" }
-                div class="wide" { (PreEscaped(plot)) }
-                (legend(&LEGEND))
-            }
+    let content = html! {
+        p {
+            "Kubernetes " (report.kubernetes_version) ", " (report.time) "; " (report.rate)
+            " requests/s through each way on new connections, and as many on kept ones"
         }
+        @if let Some(why) = &report.incomplete { p class="bad" { "The run is incomplete: " (why) } }
+        div class="wide" { (ways(&report.ways)) }
+        @for way in &report.ways { (explanation(way)) }
+        h2 { "Last arrivals" }
+        div class="wide" { (PreEscaped(plot)) }
+        (legend(&LEGEND))
     };
-    Ok(page.into_string())
+    Ok(document("calibrate", &title, &content))
 }
 
 fn ways(ways: &[WayResult]) -> Markup {

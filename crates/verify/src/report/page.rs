@@ -16,7 +16,7 @@ use crate::verify::{Recording, VerificationReport, attributions};
 /// How many lost requests the page lists.
 const MAX_LISTED: usize = 500;
 
-pub(super) const STYLE: &str = "\
+const STYLE: &str = "\
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; background: #fff; overflow-wrap: anywhere;
   max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2rem }
@@ -43,30 +43,38 @@ pub fn page(report: &VerificationReport, recording: &Recording) -> Result<String
         })
         .collect();
     let plots = [plot::rates(recording)?, plot::latencies(recording)?, plot::pods(recording, &marks)?];
+    let content = html! {
+        p { (run.rate) " requests/s to " code { (run.url) } " for " (format!("{:.1}", report.duration_seconds)) " s" }
+        (summary(report))
+        h2 { "Over time" }
+        p { "The grey lines are the beginning and the end of the disruption." }
+        div class="wide" { @for plot in plots { (PreEscaped(plot)) } }
+        (legend(&plot::LEGEND))
+        @if report.pods.iter().any(|pod| pod.terminating_seconds.is_some()) { (pods(report)) }
+        @if let Some(found) = &report.connections { (connections::section(found)) }
+        @if !report.losses.is_empty() { (losses(report)) }
+    };
+    Ok(document("verify", &title, &content))
+}
+
+/// A whole page of a command.
+pub(super) fn document(command: &str, title: &str, content: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width";
-                title { "adieu verify: " (title) }
+                title { "adieu " (command) ": " (title) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 h1 { (title) }
-                p { (run.rate) " requests/s to " code { (run.url) } " for " (format!("{:.1}", report.duration_seconds)) " s" }
-                (summary(report))
-                h2 { "Over time" }
-                p { "The grey lines are the beginning and the end of the disruption." }
-                div class="wide" { @for plot in plots { (PreEscaped(plot)) } }
-                (legend(&plot::LEGEND))
-                @if report.pods.iter().any(|pod| pod.terminating_seconds.is_some()) { (pods(report)) }
-                @if let Some(found) = &report.connections { (connections::section(found)) }
-                @if !report.losses.is_empty() { (losses(report)) }
+                (content)
             }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
 fn summary(report: &VerificationReport) -> Markup {
