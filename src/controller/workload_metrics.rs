@@ -65,7 +65,7 @@ pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: Cancellatio
 
 fn drop_deleted(context: &ReconcileContext) {
     let workloads = context.caches.workloads();
-    let exists = |key: &Key| workloads.contains(key.kind, &key.namespace, &key.name);
+    let exists = |key: &Key| workloads.contains(key);
     context.backoff.retain(exists);
     context.history.retain(exists);
     context.recommendations.retain(exists);

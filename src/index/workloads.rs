@@ -171,7 +171,7 @@ impl Workloads {
     /// Whether there is a workload of that name, now or within `limit`: pods of a new workload can arrive before its
     /// watch event.
     pub async fn wait_until_cached(&self, kind: Kind, namespace: &str, name: &str, limit: Duration) -> bool {
-        let find = || self.contains(kind, namespace, name).then_some(());
+        let find = || self.cached(kind, namespace, name).map(drop);
         wait_until(self.changed.clone(), limit, find).await.is_some()
     }
 
@@ -204,10 +204,10 @@ impl Workloads {
         self.cached(kind, namespace, name).map(|cached| cached.object())
     }
 
-    /// Whether there is a workload of that name.
+    /// Whether there is a workload with this key.
     #[must_use]
-    pub fn contains(&self, kind: Kind, namespace: &str, name: &str) -> bool {
-        self.cached(kind, namespace, name).is_some()
+    pub fn contains(&self, key: &WorkloadKey) -> bool {
+        self.cached(key.kind, &key.namespace, &key.name).is_some()
     }
 
     /// The workloads of a namespace.

@@ -241,8 +241,7 @@ impl<'a> Report<'a> {
         self.publish(&key, &workload, termination);
         if self.observation.writes_profiles {
             let uid = workload.meta().uid.clone().unwrap_or_default();
-            let exists = |key: &Key| workloads.contains(key.kind, &key.namespace, &key.name);
-            self.profiles.add(&key, &uid, termination, exists);
+            self.profiles.add(&key, &uid, termination, |key| workloads.contains(key));
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) async fn control(
     let others = context.index.other_changes(kind).stream(Duration::ZERO);
     let (workloads, index) = (context.caches.workloads().clone(), context.index.clone());
     let is_needed = move |key: &Key| {
-        if !workloads.contains(key.kind, &key.namespace, &key.name) {
+        if !workloads.contains(key) {
             index.drop_waiting(key);
         }
         index.is_waiting(key)
