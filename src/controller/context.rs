@@ -1,6 +1,6 @@
 //! The context of every reconciler.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{Stream, stream};
 use kube::{Client, ResourceExt as _, core::DynamicObject, runtime::controller::Action};
@@ -105,24 +105,6 @@ impl ReconcileContext {
         outcome.map_err(|panic| kube::Error::Service(panic.into()))
     }
 
-    /// Records why a workload can't be written. How long to wait before the next attempt.
-    pub(super) fn block(
-        &self,
-        kind: Kind,
-        object: &DynamicObject,
-        reason: BlockReason,
-        message: String,
-    ) -> Duration {
-        let key = key(kind, object);
-        let (wait, is_new) = self.backoff.block(key.clone(), reason, message.clone());
-        self.scheduling.set_blocked(&key, true);
-        if is_new {
-            self.index.requeue_policies_of(&key);
-            self.events.blocked(kind, object, message);
-        }
-        wait
-    }
-
     /// Records why a workload can't be written, and retries later.
     pub(super) fn block_and_retry(
         &self,
@@ -138,7 +120,14 @@ impl ReconcileContext {
         self.count(kind, result);
         let (namespace, name) = (object.namespace(), object.name_any());
         tracing::warn!(%kind, namespace, name, reason = reason.as_str(), error = message, "write failed, retrying");
-        Action::requeue(self.block(kind, object, reason, message))
+        let key = key(kind, object);
+        let (wait, is_new) = self.backoff.block(key.clone(), reason, message.clone());
+        self.scheduling.set_blocked(&key, true);
+        if is_new {
+            self.index.requeue_policies_of(&key);
+            self.events.blocked(kind, object, message);
+        }
+        Action::requeue(wait)
     }
 
     /// The workload is up to date, or is not to be written for now.

@@ -331,7 +331,8 @@ async fn a_blocked_workload_without_a_slot_waits_for_one() {
     let namespace_context = context.caches.namespace_context("shop");
     let desired_template =
         template_hash(&plan::evaluate(&Workload::of(DEPLOYMENT, &b), &namespace_context).template.unwrap());
-    let _ = context.block(DEPLOYMENT, &deployment("a"), BlockReason::WriteRejected, "denied".into());
+    let _ =
+        context.block_and_retry(DEPLOYMENT, &deployment("a"), BlockReason::WriteRejected, "denied".into());
     let request = SlotRequest { uid: b.metadata.uid.as_deref(), generation: 1, desired_template };
     let slot = context.scheduling.reserve(&key(DEPLOYMENT, &b), request).unwrap();
     assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::await_change());
