@@ -75,7 +75,7 @@ impl Controller {
         let workloads = join_all(workloads);
         let terminations = terminations::report(context.clone(), observation, shutdown.clone());
         // A status write may be cancelled at shutdown, and a controller without listed policies would wait for them.
-        let policies = policies::control(context.clone(), shutdown.clone());
+        let policies = policies::control(context.clone());
         let policies = shutdown.run_until_cancelled(policies);
         let metrics = workload_metrics::report(context.clone(), shutdown.clone());
         let unusable = unusable_objects::report(context.clone(), shutdown.clone());

@@ -18,7 +18,6 @@ use kube::{
 };
 use serde_json::json;
 use status::status;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     context::ReconcileContext,
@@ -39,15 +38,15 @@ const CONCURRENCY: u16 = 8;
 const RETRY_WAIT: Duration = Duration::from_secs(10);
 const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 
-/// Writes the status of every policy of both kinds, until `shutdown`.
-pub(super) async fn control(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
+/// Writes the status of every policy of both kinds.
+pub(super) async fn control(context: Arc<ReconcileContext>) {
     tokio::join!(
-        control_kind::<GracefulPolicy>(context.clone(), shutdown.clone()),
-        control_kind::<ClusterGracefulPolicy>(context, shutdown),
+        control_kind::<GracefulPolicy>(context.clone()),
+        control_kind::<ClusterGracefulPolicy>(context),
     );
 }
 
-async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
+async fn control_kind<P: Policy>(context: Arc<ReconcileContext>) {
     let changed = context.index.changed_policies(P::CLUSTER_SCOPED).stream(DEBOUNCE);
     let store = P::store(&context.caches).clone();
     let is_needed = move |policy: &PolicyKey| {
@@ -63,7 +62,6 @@ async fn control_kind<P: Policy>(context: Arc<ReconcileContext>, shutdown: Cance
         .reconcile_on(changed.filter_map(|policy| ready(reference::<P>(&policy))))
         .reconcile_on(failures.filter_map(|policy| ready(reference::<P>(&policy))))
         .reconcile_all_on(context.permissions())
-        .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(reconcile_catching_panics::<P>, error_policy, context)
         .for_each(|_| ready(()))
         .await;

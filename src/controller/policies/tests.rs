@@ -79,7 +79,7 @@ async fn eight_statuses_of_a_kind_are_written_at_a_time() {
     });
     let caches = Caches::fixed(policies.collect(), vec![], vec![]);
     let (context, [_leader, pause]) = context_with(client, caches, 1);
-    let control = tokio::spawn(control(Arc::new(context), CancellationToken::new()));
+    let control = tokio::spawn(control(Arc::new(context)));
     // All policies are reconciled.
     pause.send_replace(true);
     sleep(2 * DEBOUNCE).await;
@@ -104,7 +104,7 @@ async fn failures_are_written_before_the_status_of_hundreds_of_other_policies() 
     let context = Arc::new(context);
     let key = |number: usize| policy_key("shop", &Source::Policy(format!("policy-{number:03}")));
     context.index.requeue_policies((0..300).map(key));
-    let control = tokio::spawn(control(context.clone(), CancellationToken::new()));
+    let control = tokio::spawn(control(context.clone()));
     sleep(2 * DEBOUNCE).await;
     context.scheduling.changed_failures(false).add(key(299));
     sleep(2 * DEBOUNCE).await;
