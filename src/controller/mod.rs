@@ -75,10 +75,9 @@ impl Controller {
         let workloads = join_all(workloads);
         let terminations = terminations::report(context.clone(), observation, shutdown.clone());
         // A status write may be cancelled at shutdown, and a controller without listed policies would wait for them.
-        let policies = policies::control(context.clone());
-        let policies = shutdown.run_until_cancelled(policies);
-        let metrics = workload_metrics::report(context.clone(), shutdown.clone());
-        let unusable = unusable_objects::report(context.clone(), shutdown.clone());
+        let policies = shutdown.run_until_cancelled(policies::control(context.clone()));
+        let metrics = shutdown.run_until_cancelled(workload_metrics::report(&context));
+        let unusable = shutdown.run_until_cancelled(unusable_objects::report(&context));
         let index = context.index.run(&context.caches, context.replica.is_leader.clone());
         let index = shutdown.run_until_cancelled(index);
         let scheduling = shutdown.run_until_cancelled(context.scheduling.run());

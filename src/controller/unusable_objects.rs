@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +17,6 @@ use kube::{
 };
 use serde_json::json;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::context::ReconcileContext;
 use crate::{
@@ -31,42 +29,35 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// Publishes an Event for each object that can't be used, once for each reason, and sets the condition `Ready` of
-/// policies, while this replica leads; until `shutdown`.
-pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
+/// policies, while this replica leads.
+pub(super) async fn report(context: &ReconcileContext) {
     let unusable = context.caches.unusable();
     let mut changed = stream::select(changes(unusable.changed()).boxed(), context.permissions().boxed());
     let mut reported: HashMap<String, UnusableReason> = HashMap::new();
-    let report = async {
-        loop {
-            if context.replica.is_leader() {
-                let all = unusable.all();
-                let uids: HashSet<_> = all.iter().filter_map(|one| one.reference.uid.as_ref()).collect();
-                reported.retain(|uid, _| uids.contains(uid));
-                for one in &all {
-                    let uid = one.reference.uid.clone().unwrap_or_default();
-                    if reported.get(&uid) != Some(&one.reason) {
-                        context.events.unusable(&one.reference, &one.reason);
-                        reported.insert(uid, one.reason.clone());
-                        let writing = set_not_ready(&context.client, &one.reference, &one.reason);
-                        if let Some(Err(error)) = context.replica.while_leading(writing).await {
-                            let ObjectReference { kind, namespace, name, .. } = &one.reference;
-                            tracing::warn!(kind, namespace, name, %error, "cannot write the status of an unusable \
-                                                                           policy");
-                        }
+    loop {
+        if context.replica.is_leader() {
+            let all = unusable.all();
+            let uids: HashSet<_> = all.iter().filter_map(|one| one.reference.uid.as_ref()).collect();
+            reported.retain(|uid, _| uids.contains(uid));
+            for one in &all {
+                let uid = one.reference.uid.clone().unwrap_or_default();
+                if reported.get(&uid) != Some(&one.reason) {
+                    context.events.unusable(&one.reference, &one.reason);
+                    reported.insert(uid, one.reason.clone());
+                    let writing = set_not_ready(&context.client, &one.reference, &one.reason);
+                    if let Some(Err(error)) = context.replica.while_leading(writing).await {
+                        let ObjectReference { kind, namespace, name, .. } = &one.reference;
+                        tracing::warn!(kind, namespace, name, %error, "cannot write the status of an unusable policy");
                     }
                 }
-            } else {
-                reported.clear();
             }
-            if changed.next().await.is_none() {
-                return;
-            }
-            sleep(DEBOUNCE).await;
+        } else {
+            reported.clear();
         }
-    };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = report => {}
+        if changed.next().await.is_none() {
+            return;
+        }
+        sleep(DEBOUNCE).await;
     }
 }
 
@@ -97,13 +88,17 @@ async fn set_not_ready(
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, sync::Mutex};
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
 
     use http::{Method, Request, Response};
     use http_body_util::BodyExt as _;
     use kube::{client::Body, runtime::events::Reporter};
     use serde_json::Value;
     use tokio::{join, time::timeout};
+    use tokio_util::sync::CancellationToken;
     use tower::service_fn;
 
     use super::*;
@@ -144,7 +139,6 @@ mod tests {
         let (mut context, [is_leader, _paused]) =
             context_with(client, Caches::fixed(vec![], vec![], vec![]), 1);
         context.events = publisher;
-        let context = Arc::new(context);
         let unusable = context.caches.unusable().clone();
         let add = |uid: &str| {
             let object = ObjectReference {
@@ -173,9 +167,8 @@ mod tests {
             }
             sleep(2 * DEBOUNCE).await;
         };
-        let shutdown = CancellationToken::new();
         let limit = 30 * DEBOUNCE;
-        let reporting = timeout(limit, report(context.clone(), shutdown));
+        let reporting = timeout(limit, report(&context));
         let _ = join!(reporting, timeout(limit, publishing), change);
         let sent = sent.lock().unwrap();
         let about: Vec<_> = sent.iter().map(|event| event["regarding"]["name"].as_str().unwrap()).collect();

@@ -2,13 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
 use kube::Resource as _;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     backoff::Backoff,
@@ -27,39 +25,33 @@ use crate::{
 /// How often workloads are counted at most. Metrics are usually scraped every 30 s.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Counts workloads after every change, until `shutdown`. Only the leader reports counts: with those of other replicas
-/// the sum would be wrong.
-pub(super) async fn report(context: Arc<ReconcileContext>, shutdown: CancellationToken) {
+/// Counts workloads after every change. Only the leader reports counts: with those of other replicas the sum would be
+/// wrong.
+pub(super) async fn report(context: &ReconcileContext) {
     let mut version = context.index.version();
     let mut is_leader = context.replica.is_leader.clone();
     let mut policy_metrics = PolicyMetrics::default();
-    let count = async {
-        loop {
-            let counted = Instant::now();
-            if context.replica.is_leader() && context.index.is_complete() {
-                drop_deleted(&context);
-                let counts = count_workloads(&context.index, &context.backoff);
-                publish(&context.metrics, &counts.by_kind);
-                policy_metrics.publish(&context.metrics, policies(&context.caches), &counts.by_policy);
-                publish_rollouts(&context.metrics, context.scheduling.counts());
-            } else {
-                context.metrics.workloads.clear();
-                context.metrics.policy_workloads.clear();
-                publish_rollouts(&context.metrics, RolloutCounts::default());
-            }
-            let changed = tokio::select! {
-                changed = version.changed() => changed,
-                changed = is_leader.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-            sleep_until(counted + PERIOD).await;
+    loop {
+        let counted = Instant::now();
+        if context.replica.is_leader() && context.index.is_complete() {
+            drop_deleted(context);
+            let counts = count_workloads(&context.index, &context.backoff);
+            publish(&context.metrics, &counts.by_kind);
+            policy_metrics.publish(&context.metrics, policies(&context.caches), &counts.by_policy);
+            publish_rollouts(&context.metrics, context.scheduling.counts());
+        } else {
+            context.metrics.workloads.clear();
+            context.metrics.policy_workloads.clear();
+            publish_rollouts(&context.metrics, RolloutCounts::default());
         }
-    };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = count => {}
+        let changed = tokio::select! {
+            changed = version.changed() => changed,
+            changed = is_leader.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        sleep_until(counted + PERIOD).await;
     }
 }
 
@@ -189,9 +181,8 @@ mod tests {
         let listed =
             Caches::fixed(vec![], vec![], vec![workload("web", &json!({"adieu.dev/graceful": "true"}))]);
         let are_counted = async |caches| {
-            let context = Arc::new(context(caches, 1));
-            let counting = report(context.clone(), CancellationToken::new());
-            drop(timeout(PERIOD, counting).await);
+            let context = context(caches, 1);
+            drop(timeout(PERIOD, report(&context)).await);
             context.metrics.render().unwrap().contains("adieu_workloads{")
         };
         assert!(are_counted(listed.clone()).await && !are_counted(listed.unfilled()).await);
@@ -208,8 +199,7 @@ mod tests {
         let policies = vec![policy("all", &json!({"selector": {}}))];
         let caches = Caches::fixed(policies, vec![], vec![workload("web", &json!({}))]);
         let (context, [is_leader, _paused]) = context_with(client(|_, _| None), caches, 1);
-        let context = Arc::new(context);
-        let mut counting = Box::pin(report(context.clone(), CancellationToken::new()));
+        let mut counting = Box::pin(report(&context));
         let mut are_counted = async || {
             drop(timeout(2 * PERIOD, &mut counting).await);
             let text = context.metrics.render().unwrap();
@@ -228,8 +218,7 @@ mod tests {
         let key = key(workloads[0].0, &workloads[0].1);
         let caches = Caches::fixed(vec![policy("all", &json!({"selector": {}}))], vec![], workloads.into());
         let (context, [is_leader, _paused]) = context_with(client(|_, _| None), caches, 1);
-        let context = Arc::new(context);
-        let mut counting = Box::pin(report(context.clone(), CancellationToken::new()));
+        let mut counting = Box::pin(report(&context));
         let mut counted = async || {
             drop(timeout(2 * PERIOD, &mut counting).await);
             let text = context.metrics.render().unwrap();
@@ -262,11 +251,10 @@ mod tests {
             object.metadata.uid = Some(name.into());
             (kind, object)
         });
-        let context = Arc::new(context(Caches::fixed(vec![], vec![], vec![(kind, here.clone())]), 1));
+        let context = context(Caches::fixed(vec![], vec![], vec![(kind, here.clone())]), 1);
         let should_publish = |object| context.events.should_publish(object, "Degraded", &["no probe".into()]);
         assert!(should_publish(&here) && should_publish(&gone) && !should_publish(&gone));
-        let counting = report(context.clone(), CancellationToken::new());
-        drop(timeout(PERIOD, counting).await);
+        drop(timeout(PERIOD, report(&context)).await);
         assert!(!should_publish(&here) && should_publish(&gone));
     }
 
