@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -133,16 +132,7 @@ impl EventPublisher {
         published: Option<&String>,
     ) {
         let warnings = evaluation.warnings.iter().filter(|warning| Some(*warning) != published);
-        let warnings: Vec<String> = warnings.cloned().collect();
-        if self.should_publish(object, "Degraded", &warnings) {
-            let others = warnings.len().saturating_sub(MAX_WARNINGS);
-            let others = (others > 0).then(|| format!("{others} more warnings are not shown"));
-            let mut notes = warnings.iter().take(MAX_WARNINGS).cloned().chain(others);
-            let reference = reference(kind, object);
-            if !notes.all(|note| self.send(&reference, EventType::Warning, "Degraded", note)) {
-                self.forget(object, "Degraded");
-            }
-        }
+        self.send_once(kind, object, (EventType::Warning, "Degraded"), warnings.cloned());
     }
 
     /// Reports what a policy in mode `Audit` would inject, once until it changes.
@@ -158,11 +148,7 @@ impl EventPublisher {
             evaluation.resolution.settings.mode.from,
             summary(template, evaluation)
         );
-        if self.should_publish(object, "WouldInject", slice::from_ref(&note))
-            && !self.send(&reference(kind, object), EventType::Normal, "WouldInject", note)
-        {
-            self.forget(object, "WouldInject");
-        }
+        self.send_once(kind, object, (EventType::Normal, "WouldInject"), [note]);
     }
 
     /// Reports that a recommendation is applied.
@@ -187,26 +173,37 @@ impl EventPublisher {
 
     /// Reports why the `PodDisruptionBudget` of a workload can't be written, once until that changes.
     pub(super) fn budget_rejected(&self, kind: Kind, object: &DynamicObject, error: Option<&impl ToString>) {
-        self.warn_once(kind, object, "Blocked", error.map(ToString::to_string));
+        self.send_once(kind, object, (EventType::Warning, "Blocked"), error.map(ToString::to_string));
     }
 
     /// Reports that SIGTERM ends the workload's containers without a handler, once until that changes. `None` if it doesn't.
     pub(super) fn sigterm_not_handled(&self, kind: Kind, object: &DynamicObject, note: Option<String>) {
-        self.warn_once(kind, object, "SigtermNotHandled", note);
+        self.send_once(kind, object, (EventType::Warning, "SigtermNotHandled"), note);
     }
 
     /// Reports that the drain of the workload is too short for its exposures, once until that changes. `None` if it isn't.
     pub(super) fn drain_too_short(&self, kind: Kind, object: &DynamicObject, note: Option<String>) {
-        self.warn_once(kind, object, "DrainTooShort", note);
+        self.send_once(kind, object, (EventType::Warning, "DrainTooShort"), note);
     }
 
-    /// Publishes a warning, once until it changes. `None` if there is none.
-    fn warn_once(&self, kind: Kind, object: &DynamicObject, reason: &'static str, note: Option<String>) {
-        let should_publish = self.should_publish(object, reason, note.as_slice());
-        if let Some(note) = note.filter(|_| should_publish)
-            && !self.send(&reference(kind, object), EventType::Warning, reason, note)
-        {
-            self.forget(object, reason);
+    /// Publishes notes, once until they change.
+    fn send_once(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        (type_, reason): (EventType, &'static str),
+        notes: impl IntoIterator<Item = String>,
+    ) {
+        let notes: Vec<_> = notes.into_iter().collect();
+        if self.should_publish(object, reason, &notes) {
+            let others = notes.len().saturating_sub(MAX_WARNINGS);
+            let others = (others > 0).then(|| format!("{others} more warnings are not shown"));
+            let reference = reference(kind, object);
+            let mut shown = notes.into_iter().take(MAX_WARNINGS).chain(others);
+            if !shown.all(|note| self.send(&reference, type_, reason, note)) {
+                // The next attempt publishes it.
+                self.published().remove(&(object.uid().unwrap_or_default(), reason));
+            }
         }
     }
 
@@ -278,11 +275,6 @@ impl EventPublisher {
         }
         let hash = hash_of(&notes);
         published.insert(key, hash) != Some(hash)
-    }
-
-    /// Publishes an Event that was dropped with the next attempt.
-    fn forget(&self, object: &DynamicObject, reason: &'static str) {
-        self.published().remove(&(object.uid().unwrap_or_default(), reason));
     }
 
     fn published(&self) -> MutexGuard<'_, HashMap<(String, &'static str), u64>> {
