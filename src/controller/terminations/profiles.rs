@@ -72,14 +72,13 @@ struct StoredOwner {
     uid: String,
 }
 
-/// The terminations of workloads whose profile is not restored yet.
-#[derive(Default)]
-struct Pending(Vec<(Key, String, Termination)>);
+/// The terminations of workloads, with their uids, whose profiles are not restored yet.
+type Pending = Vec<(Key, String, Termination)>;
 
 impl Profiles {
     /// No profiles yet. `unprofiled` counts the terminations for which there are too many.
     pub(super) fn new(unprofiled: Counter) -> Self {
-        let pending = Mutex::new(Some(Pending::default()));
+        let pending = Mutex::new(Some(vec![]));
         Self { entries: Mutex::default(), pending, changed: Notify::new(), unprofiled }
     }
 
@@ -100,7 +99,7 @@ impl Profiles {
                 Ok(()) => {
                     *self.lock() = found;
                     let pending = lock(&self.pending).take().unwrap_or_default();
-                    for (key, uid, termination) in pending.0 {
+                    for (key, uid, termination) in pending {
                         self.add(&key, &uid, &termination, |_| true);
                     }
                     return;
@@ -126,7 +125,7 @@ impl Profiles {
     /// Adds a termination to the profile of its workload, which has this uid. Profiles of workloads that don't exist are
     /// dropped if there are too many.
     pub(super) fn add(&self, key: &Key, uid: &str, termination: &Termination, exists: impl Fn(&Key) -> bool) {
-        if let Some(Pending(pending)) = lock(&self.pending).as_mut() {
+        if let Some(pending) = lock(&self.pending).as_mut() {
             if pending.len() < MAX_PENDING {
                 pending.push((key.clone(), uid.to_owned(), termination.clone()));
             } else {
