@@ -192,7 +192,7 @@ mod tests {
         let mut leading = vec![];
         for kind in KINDS.iter().filter(|kind| kind.role != Role::IngressClass) {
             for path in kind.backends {
-                let reference = if path.ends_with(".host") {
+                let reference = if path.rsplit('.').next() == Some("host") {
                     json!("web.shop.svc.cluster.local")
                 } else {
                     json!({"kind": "Service", "name": "web", "namespace": "shop"})
