@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     images,
-    shell::{ends_with_loop, stays_process_1, waits_forever},
+    shell::{ends_with_loop, only_waits, stays_process_1},
 };
 
 /// Parts of the arguments and variables with which a server continues to serve after SIGTERM, in lower case and with
@@ -127,10 +127,10 @@ impl<'a> Container<'a> {
     pub(crate) fn is_idle(&self) -> bool {
         let name = self.image().rsplit('/').next().unwrap_or_default();
         let is_sandbox = name.split([':', '@']).next() == Some("pause");
-        is_sandbox || waits_forever(&self.command()) || self.waiting_seconds().is_some()
+        is_sandbox || only_waits(&self.command()) || self.waiting_seconds().is_some()
     }
 
-    /// Whether it collects telemetry, by its image.
+    /// Whether it collects telemetry, by its image. Its clients send again what was lost.
     pub(crate) fn is_collector(&self) -> bool {
         COLLECTORS.iter().any(|part| self.image().contains(part))
     }
@@ -153,11 +153,13 @@ impl<'a> Container<'a> {
     /// Whether it may serve for some time after SIGTERM, by its arguments, variables or image.
     pub(crate) fn may_serve_after_sigterm(&self) -> bool {
         let variables = self.value["env"].as_array().into_iter().flatten();
+        let variables = variables.filter(|variable| variable["value"] != "0" && variable["value"] != "0s");
         let variables = variables.filter_map(|variable| variable["name"].as_str());
         let arguments = self.arguments();
         let configures = |text: &str| {
             let text = text.to_ascii_lowercase().replace(['_', '.'], "-");
-            SERVES_AFTER_SIGTERM.iter().any(|part| text.contains(part))
+            let is_off = text.ends_with("=0") || text.ends_with("=0s");
+            !is_off && SERVES_AFTER_SIGTERM.iter().any(|part| text.contains(part))
         };
         let is_known = |parts: &&[&str]| parts.iter().all(|part| self.image().contains(part));
         SERVERS_AFTER_SIGTERM.iter().any(is_known) || arguments.into_iter().chain(variables).any(configures)

@@ -40,15 +40,22 @@ pub(crate) fn ends_with_loop(command: &[&str]) -> bool {
         .is_some_and(|(_, script)| !forwards(script) && last_command(script) == Some(LastCommand::Loop))
 }
 
-/// Whether this command waits forever, and serves nothing.
-pub(crate) fn waits_forever(command: &[&str]) -> bool {
+/// Whether this command sleeps or waits forever, and serves nothing.
+pub(crate) fn only_waits(command: &[&str]) -> bool {
     let script = shell_and_script(command).map(|(_, script)| script.trim().to_owned());
     let plain = || {
         let (&program, arguments) = command.split_first()?;
         let words: Vec<&str> = program.rsplit('/').take(1).chain(arguments.iter().copied()).collect();
         Some(words.join(" "))
     };
-    script.or_else(plain).is_some_and(|text| IDLE.contains(&text.as_str()))
+    script.or_else(plain).is_some_and(|text| IDLE.contains(&text.as_str()) || is_sleep(&text))
+}
+
+/// Whether this is a sleep of any duration, such as `sleep 3650d`.
+fn is_sleep(text: &str) -> bool {
+    let number =
+        text.strip_prefix("sleep ").map(|time| time.strip_suffix(['s', 'm', 'h', 'd']).unwrap_or(time));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The name of a shell that runs a script with `-c`, and the script.
@@ -196,18 +203,23 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_wait_forever_are_known() {
+    fn commands_that_only_wait_are_known() {
         for (command, expected) in [
             ("sleep infinity", true),
             ("/bin/sleep infinity", true),
+            ("/bin/sleep 3650d", true),
+            ("sleep 10", true),
+            ("sleep d", false),
+            ("sleep 10 && server", false),
             ("tail -f /dev/null", true),
             ("tail -f /log", false),
             ("server", false),
         ] {
             let words: Vec<_> = command.split(' ').collect();
-            assert_eq!(waits_forever(&words), expected, "{command}");
+            assert_eq!(only_waits(&words), expected, "{command}");
         }
-        assert!(waits_forever(&["/bin/sh", "-c", "tail -f /dev/null\n"]));
-        assert!(!waits_forever(&["sh", "-c", "nginx && tail -f /dev/null"]) && !waits_forever(&[]));
+        assert!(only_waits(&["/bin/sh", "-c", "tail -f /dev/null\n"]));
+        assert!(only_waits(&["sh", "-c", "sleep 100000h"]));
+        assert!(!only_waits(&["sh", "-c", "nginx && tail -f /dev/null"]) && !only_waits(&[]));
     }
 }

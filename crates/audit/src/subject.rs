@@ -13,6 +13,7 @@ use crate::{
     container::{Container, ISTIO_PROXY},
     inventory::{AuditedWorkload, NamespaceObjects},
     pod::Pod,
+    shell::stays_process_1,
 };
 
 /// The ports of databases and queues.
@@ -20,6 +21,10 @@ const DATABASE_PORTS: [i64; 13] =
     [1433, 2049, 2181, 2379, 3306, 4222, 5432, 5672, 6379, 9042, 9092, 11211, 27017];
 /// The ports of the OpenTelemetry protocol, whose clients send again what was lost.
 const TELEMETRY_PORTS: [i64; 2] = [4317, 4318];
+
+/// Parts of the names and images of containers whose requests no user waits for: exporters of metrics, servers that answer
+/// 404 if an Ingress has no rule for a request, and load generators.
+const WITHOUT_USERS: [&str; 4] = ["exporter", "default-http-backend", "defaultbackend", "loadgen"];
 
 /// The input of every rule.
 #[derive(Debug)]
@@ -49,7 +54,7 @@ impl Received<'_> {
 
     /// Whether its clients keep connections, and reconnect or send again: those of databases and queues, of telemetry, and
     /// the proxies of an xDS server.
-    fn keeps_connections(&self) -> bool {
+    pub(crate) fn keeps_connections(&self) -> bool {
         let is_xds = |name: &&str| name.split(['-', '_']).any(|word| word == "xds");
         let is_known = |ports: &[i64]| ports.contains(&self.port.port);
         is_known(&DATABASE_PORTS) || is_known(&TELEMETRY_PORTS) || self.port.names.iter().any(is_xds)
@@ -152,6 +157,11 @@ impl<'a> Subject<'a> {
         container.closes_when_stopped() || !self.has_process_1() && container.may_ignore_sigterm()
     }
 
+    /// Whether a container serves until it is killed, because its process 1 is a shell that doesn't forward SIGTERM.
+    pub(crate) fn serves_until_killed(&self, container: &Container<'_>) -> bool {
+        self.has_process_1() && stays_process_1(&container.command(), container.image())
+    }
+
     /// Whether each container has a process 1 of its own.
     fn has_process_1(&self) -> bool {
         !["hostPID", "shareProcessNamespace"].iter().any(|field| self.pod.spec[*field] == true)
@@ -171,8 +181,11 @@ impl<'a> Subject<'a> {
 
     /// Whether its pods stop before others start: one by one in a rollout, and with a single replica without another one.
     pub(crate) fn has_no_successor(&self) -> bool {
-        let recreates = self.workload.object["spec"]["strategy"]["type"] == "Recreate";
-        self.is("Deployment") && recreates || self.is("StatefulSet") && self.replicas() == Some(1)
+        let strategy = &self.workload.object["spec"]["strategy"];
+        let surge = &strategy["rollingUpdate"]["maxSurge"];
+        let has_no_surge = (*surge == 0 || *surge == "0%") && !self.is_replicated();
+        self.is("Deployment") && (strategy["type"] == "Recreate" || has_no_surge)
+            || self.is("StatefulSet") && self.replicas() == Some(1)
     }
 
     /// Whether it has several replicas, or an autoscaler that adds some.
@@ -227,12 +240,11 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Whether the container serves requests, and not only those of monitoring, by its image, its name and its command.
+/// Whether the container serves requests that users wait for, by its image, its name and its command.
 fn serves_users(pod: &Pod<'_>, received: &Received<'_>) -> bool {
     pod.container(received.port.container).is_none_or(|container| {
-        container.name != "kube-rbac-proxy"
-            && ![container.name, container.image()].iter().any(|name| name.contains("exporter"))
-            && !container.is_idle()
+        let is_named = |part: &&str| container.name.contains(part) || container.image().contains(part);
+        container.name != "kube-rbac-proxy" && !WITHOUT_USERS.iter().any(is_named) && !container.is_idle()
     })
 }
 

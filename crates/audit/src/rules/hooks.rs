@@ -20,7 +20,12 @@ pub(super) fn no_prestop_behind_service(subject: &Subject<'_>) -> Vec<Finding> {
         return vec![];
     }
     let receivers = subject.receivers().into_iter().filter(|(container, received)| {
-        container.pre_stop().is_none() && !subject.is_single_database(received)
+        container.pre_stop().is_none()
+            && !container.may_serve_after_sigterm()
+            && !subject.serves_until_killed(container)
+            && !container.is_collector()
+            // Their clients lose connections with or without a hook, and connect again.
+            && !received.keeps_connections()
     });
     receivers
         .map(|(container, received)| {

@@ -17,8 +17,10 @@ pub(super) fn no_readiness_behind_service(subject: &Subject<'_>) -> Vec<Finding>
     if subject.has_no_successor() || subject.pod.containers.iter().any(has_probe) {
         return vec![];
     }
-    let unready =
-        subject.receivers().into_iter().filter(|(_, received)| !subject.is_single_database(received));
+    let unready = subject
+        .receivers()
+        .into_iter()
+        .filter(|(container, received)| !container.is_collector() && !subject.is_single_database(received));
     unready
         .map(|(container, received)| {
             let found = subject.finding(Rule::NoReadinessBehindService, Severity::Warning, container.path(PROBE));

@@ -42,7 +42,8 @@ pub(super) fn grace_too_short(subject: &Subject<'_>) -> Option<Finding> {
         )
     } else if left <= 0 {
         format!(
-            "the preStop hook takes {hook} s of a grace period of {grace} s: the container is killed 2 s after its SIGTERM"
+            "the preStop hook takes {hook} s of a grace period of {grace} s: the container has 2 s to stop after its \
+             SIGTERM, and is then killed"
         )
     } else if left < shutdown {
         format!(
