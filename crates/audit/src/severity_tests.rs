@@ -214,6 +214,7 @@ fn lost_connections_of_databases_and_requests_of_monitoring_are_not_reported() {
         ("web", 8080, ERROR),
         ("redis", 6379, None),
         ("amqp", 5672, None),
+        ("openwire", 61616, None),
         ("grpc-xds", 15010, None),
         ("otlp", 4317, None),
         ("dubbo-qos", 22222, None),

@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// The ports of databases and queues.
-const DATABASE_PORTS: [i64; 13] =
-    [1433, 2049, 2181, 2379, 3306, 4222, 5432, 5672, 6379, 9042, 9092, 11211, 27017];
+const DATABASE_PORTS: [i64; 14] =
+    [1433, 2049, 2181, 2379, 3306, 4222, 5432, 5672, 6379, 9042, 9092, 11211, 27017, 61616];
 /// The ports of the OpenTelemetry protocol, whose clients send again what was lost.
 const TELEMETRY_PORTS: [i64; 2] = [4317, 4318];
 
