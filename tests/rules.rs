@@ -1,5 +1,6 @@
-//! Every test that docs/rules.md and the invariants in ARCHITECTURE.md name exists, so that none of them loses its test
-//! unnoticed, and so does every file that ARCHITECTURE.md names. Every command of docs/adopting.md has a test.
+//! Every test that docs/rules.md, docs/decisions.md and the invariants in ARCHITECTURE.md name exists, so that none of
+//! them loses its test unnoticed, and so does every file that ARCHITECTURE.md names. Every command of docs/adopting.md
+//! has a test.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,21 +40,34 @@ fn every_test_that_the_rules_name_exists() {
     assert!(missing.is_empty(), "docs/rules.md names tests that do not exist: {missing:?}");
 }
 
+/// The tests that the lines with this start name. Lints have shorter names, and commands have spaces.
+fn named_in_lines<'a>(text: &'a str, start: &str) -> BTreeSet<&'a str> {
+    let is_test = |name: &&str| name.matches('_').count() > 2 && !name.contains(['/', ' ']);
+    text.lines()
+        .filter(|line| line.starts_with(start))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .filter(is_test)
+        .collect()
+}
+
 #[test]
 fn every_test_that_an_invariant_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
-    // Lints have shorter names.
-    let is_test = |name: &&str| name.matches('_').count() > 2 && !name.contains('/');
-    let named: BTreeSet<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("*Architecture Invariant:*"))
-        .flat_map(|line| line.split('`').skip(1).step_by(2))
-        .filter(is_test)
-        .collect();
+    let named = named_in_lines(&text, "*Architecture Invariant:*");
     assert!(named.len() > 30, "cannot find the tests: {named:?}");
     let missing = missing(root, named);
     assert!(missing.is_empty(), "ARCHITECTURE.md names tests that do not exist: {missing:?}");
+}
+
+#[test]
+fn every_test_that_a_decision_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/decisions.md")).unwrap();
+    let named = named_in_lines(&text, "- **Check.**");
+    assert!(named.len() > 10, "cannot find the tests: {named:?}");
+    let missing = missing(root, named);
+    assert!(missing.is_empty(), "docs/decisions.md names tests that do not exist: {missing:?}");
 }
 
 #[test]
