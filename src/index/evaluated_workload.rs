@@ -286,7 +286,7 @@ impl DesiredState {
     }
 
     /// Whether the writers of the workload may have something else to do than for `other`. A template that waits for the
-    /// next update is never written, and nobody's writer depends on when a template that is up to date is written.
+    /// next update is not written, and one that is up to date has nothing to wait for.
     pub(super) fn differs_for_writers(&self, other: &Self) -> bool {
         let writers = |of: &Self| {
             let written = of.desired_template.map(|template| {
