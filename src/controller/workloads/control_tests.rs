@@ -2,13 +2,13 @@ use std::sync::Mutex;
 
 use futures::{StreamExt as _, stream};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 
 use super::{
     tests::{deployment, following},
     *,
 };
-use crate::{controller::test_support::context_with, runtime::test_support::client};
+use crate::{controller::test_support::context_with, index::caches::Caches, runtime::test_support::client};
 
 const DEPLOYMENT: Kind = Kind::Deployment;
 
@@ -41,4 +41,40 @@ async fn a_waiting_workload_is_not_reconciled_again_after_its_own_event_or_its_d
     let expected = names.map(|name| (name.to_owned(), 1));
     assert_eq!(*annotated.lock().unwrap(), BTreeMap::from(expected));
     assert!(!context.index.is_waiting(&last) && !context.index.is_waiting(&deleted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_whose_evaluation_is_outdated_is_evaluated_again_when_it_would_be_written() {
+    let caches = following(&json!({"maxConcurrent": 1}), &["a"]);
+    let (context, _senders) = context_with(client(|_, _| None), caches, 1);
+    let (context, key) = (Arc::new(context), key(DEPLOYMENT, &deployment("a")));
+    let desired = || context.index.get(&key).and_then(|evaluated| evaluated.desired.desired_template);
+    let expected = desired();
+    let other = json!({
+        "apiVersion": "adieu.dev/v1alpha1", "kind": "GracefulPolicy",
+        "metadata": {"name": "all", "namespace": "shop", "generation": 1},
+        "spec": {"selector": {}, "drainSeconds": 20},
+    });
+    let workloads = vec![(DEPLOYMENT, deployment("a"))];
+    let other = Caches::fixed(vec![serde_json::from_value(other).unwrap()], vec![], workloads);
+    let check = async {
+        while context.metrics.evaluations.get() < 2 {
+            yield_now().await;
+        }
+        // As if it had been evaluated before a change that is not marked.
+        context.index.refresh(&other);
+        context.scheduling.refresh();
+        assert_ne!(desired(), expected);
+        let cached = Arc::new(deployment("a").into());
+        let reconciled = reconcile_cached(DEPLOYMENT, cached, context.clone()).await;
+        assert_eq!(reconciled.unwrap(), Action::await_change());
+        let mut version = context.index.version();
+        while desired() != expected {
+            version.changed().await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = context.index.run(&context.caches, context.replica.is_leader.clone()) => unreachable!(),
+        checked = timeout(Duration::from_secs(10), check) => checked.expect("another evaluation"),
+    }
 }

@@ -102,6 +102,14 @@ fn permission<'a>(
     if let Some(slot) = context.scheduling.reserve(key, request) {
         return WritePermission::Granted(Some(slot));
     }
+    let is_outdated = context.index.get(key).is_some_and(|evaluated| {
+        evaluated.rollout.generation.unwrap_or(0) == request.generation
+            && evaluated.desired.desired_template != Some(request.desired_template)
+    });
+    if is_outdated {
+        // Not every change is marked, such as that an object can be used again that may lead requests to its pods.
+        context.caches.dirty().namespace(&key.namespace);
+    }
     context.count(key.kind, ReconcileResult::Waiting);
     // The scheduler requeues it when it may roll out.
     WritePermission::Denied(Action::await_change())
