@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::cached_workload::CachedWorkload;
 use crate::{
-    api::{RecommendationMode, annotations::ROLLOUT},
+    api::{Mode, RecommendationMode, annotations::ROLLOUT},
     hash::hash_of,
     keys::{PolicyKey, PolicyKeys},
     owners::controller_of,
@@ -77,8 +77,9 @@ pub struct DesiredState {
     pub unsatisfiable_reasons: Vec<String>,
     /// Why its injected drain is too short for its exposures; `None` if it isn't.
     pub short_drain: Option<ShortDrain>,
-    /// The hash of other fields that its writers use: its PodDisruptionBudget and whether it is written, the marks on the
-    /// workload, the bounds of recommendations, warnings, and whether a policy can't be used.
+    /// The hash of other fields that its writers use: its PodDisruptionBudget and whether it is written, the policy because
+    /// of which nothing is, the marks on the workload, the bounds of recommendations, warnings, and whether a policy can't be
+    /// used.
     pub other_outputs_hash: u64,
 }
 
@@ -235,8 +236,7 @@ impl DesiredState {
         if !managed && evaluation.template.is_none() && selecting.is_empty() {
             return None;
         }
-        let values = resolution.policies();
-        let valued = values.into_iter().filter(|_| managed);
+        let valued = resolution.policies().into_iter().filter(|_| managed);
         let too_large = cached.too_large();
         let state = match too_large {
             Some(_) if managed => InjectionState::Unsatisfiable,
@@ -248,8 +248,9 @@ impl DesiredState {
             None => evaluation.warnings.iter().take(MAX_UNSATISFIABLE_REASONS).cloned().collect(),
         };
         let marks = plan::annotation_changes(workload, evaluation, namespace_context);
-        let budget =
-            format!("{:?}", (&resolution.settings.disruption_budget.value, resolution.settings.mode.value));
+        let mode = &resolution.settings.mode;
+        let audited_by = Some(&mode.from).filter(|_| mode.value == Mode::Audit);
+        let budget = format!("{:?}", (&resolution.settings.disruption_budget.value, mode.value, audited_by));
         let requested_by = evaluation.requested_by.iter();
         Some(Self {
             uid: metadata.uid.clone(),

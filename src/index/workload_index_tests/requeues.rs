@@ -258,6 +258,19 @@ fn a_workload_is_requeued_only_for_what_its_writers_do() {
         assert_eq!(changed(index.changed_policies(false)), [of("shop", "all")], "{spec}");
     }
 
+    // The Event about what would be injected names the policy with the mode.
+    let audits = || -> ClusterGracefulPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "adieu.dev/v1alpha1", "kind": "ClusterGracefulPolicy",
+            "metadata": {"name": "audits"}, "spec": {"mode": "Audit"},
+        }))
+        .unwrap()
+    };
+    for (spec, is_requeued) in [(at_once(20), true), (at_once(20), false), (audit.clone(), true)] {
+        index.refresh(&with(&object, spec.clone()).with_cluster_policies(vec![audits()]));
+        assert_eq!(!changed(index.other_changes(kind)).is_empty(), is_requeued, "{spec}");
+    }
+
     // The same for a workload whose template is up to date.
     let context = with(&object, at_once(20)).namespace_context("shop");
     let mut injected = object.clone();
