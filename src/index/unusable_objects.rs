@@ -1,7 +1,7 @@
 //! Watched objects that can't be used, because they can't be decoded or are too large.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -175,6 +175,12 @@ impl UnusableObjects {
         let kinds = self.kinds();
         let group = kinds.get(kind)?.get(namespace)?;
         Some(group.named.keys().next().cloned().unwrap_or_default())
+    }
+
+    /// The namespaces in which an object of one of these kinds can't be used.
+    pub(super) fn namespaces_of(&self, kinds: impl Iterator<Item = &'static str>) -> BTreeSet<String> {
+        let all = self.kinds();
+        kinds.filter_map(|kind| all.get(kind)).flat_map(BTreeMap::keys).cloned().collect()
     }
 
     /// Whether an object of a kind can't be used, in any namespace.

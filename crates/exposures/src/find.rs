@@ -68,10 +68,17 @@ pub fn exposures_of<'a>(
 pub struct ServiceExposures<'a> {
     /// Its exposures.
     pub exposures: Vec<Exposure>,
-    /// The other namespaces whose objects decide, because the Service's namespace allows them: those of routes and Gateways.
-    pub deciding_namespaces: BTreeSet<&'a str>,
     /// Whether objects of any namespace may decide whose [kind leads anywhere](crate::Kind::leads_anywhere).
     pub is_exported: bool,
+    backend: &'a Backend<'a>,
+}
+
+impl ServiceExposures<'_> {
+    /// The other namespaces whose objects decide, because the Service's namespace allows them: those of routes and Gateways.
+    #[must_use]
+    pub fn deciding_namespaces(&self) -> BTreeSet<&str> {
+        self.backend.deciding_namespaces()
+    }
 }
 
 /// What `read` returns for the exposures of each of these Services of a namespace.
@@ -87,8 +94,8 @@ pub fn exposures_of_each<T>(
         let backend = Backend::new(namespace, service, &objects);
         read(ServiceExposures {
             exposures: exposures_of_backend(&backend),
-            deciding_namespaces: backend.deciding_namespaces(),
             is_exported: backend.is_exported(),
+            backend: &backend,
         })
     };
     services.iter().map(of).collect()

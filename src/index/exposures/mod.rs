@@ -122,14 +122,26 @@ impl TrafficCache {
     /// allows to lead to the Service, is named to its users. Objects of a mesh in other namespaces aren't, because any tenant
     /// may have some.
     fn completeness(&self, namespace: &str, service: &ServiceExposures<'_>) -> Completeness {
-        let others = service.deciding_namespaces.iter().copied();
-        let object = ["", namespace].into_iter().chain(others).find_map(|name| self.unusable_in(name));
+        let object = ["", namespace].into_iter().find_map(|name| self.unusable_in(name));
+        let object = object.or_else(|| self.unusable_elsewhere(service));
         let may_lead = |kind: &Kind| kind.leads_anywhere() && self.unusable.has_any_of(kind.resource);
         if object.is_some() || service.is_exported && KINDS.iter().any(may_lead) {
             Completeness::Incomplete { object }
         } else {
             Completeness::Complete
         }
+    }
+
+    /// An object that can't be used, of one of the other namespaces that the Service's allows. Usually no namespace has one,
+    /// and a tenant may allow tens of thousands.
+    fn unusable_elsewhere(&self, service: &ServiceExposures<'_>) -> Option<String> {
+        let unusable = self.unusable.namespaces_of(KINDS.iter().map(|kind| kind.resource));
+        if unusable.is_empty() {
+            return None;
+        }
+        let deciding = service.deciding_namespaces();
+        let mut allowed = unusable.iter().filter(|name| deciding.contains(name.as_str()));
+        allowed.find_map(|name| self.unusable_in(name))
     }
 
     /// An object of a namespace that leads requests to Services and can't be used.
