@@ -10,6 +10,8 @@ const OWN: &str = ".";
 const NONE: &str = "~";
 /// The maximum length of the name of a namespace, in bytes.
 const MAX_NAME: usize = 63;
+/// With more names, an object counts as visible in all namespaces: each Service is compared with each object.
+const MAX_NAMES: usize = 100;
 /// The approximate memory of a name in bytes, beside its text.
 const NAME_SIZE: usize = 100;
 
@@ -28,7 +30,7 @@ impl Visibility {
     pub(crate) fn read<'a>(entries: impl IntoIterator<Item = &'a str>, own: &str) -> Self {
         let entries: BTreeSet<_> =
             entries.into_iter().map(str::trim).filter(|entry| !entry.is_empty()).collect();
-        if entries.is_empty() || entries.contains(ALL) {
+        if entries.is_empty() || entries.contains(ALL) || entries.len() > MAX_NAMES {
             return Self::All;
         }
         let names = entries.into_iter().filter(|entry| *entry != NONE && entry.len() <= MAX_NAME);
@@ -87,6 +89,10 @@ mod tests {
         assert_eq!(virtual_service(&["a", "*"]), Visibility::All);
         let long = "x".repeat(MAX_NAME + 1);
         assert_eq!(virtual_service(&[long.as_str()]), Visibility::Namespaces(BTreeSet::new()));
+        let many: Vec<_> = (0..=MAX_NAMES).map(|number| number.to_string()).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert_eq!(virtual_service(&many), Visibility::All);
+        assert_ne!(virtual_service(&many[1..]), Visibility::All);
         assert!(virtual_service(&["a", "b"]).size() > virtual_service(&["a"]).size());
     }
 }
