@@ -230,7 +230,7 @@ mod tests {
         let labels = pod.metadata.labels.unwrap();
         assert!(selector(&owner()).as_object().unwrap().iter().all(|(key, value)| labels[key] == *value));
         let spec = pod.spec.unwrap();
-        assert_eq!(spec.termination_grace_period_seconds, Some(88));
+        assert_eq!(spec.termination_grace_period_seconds, Some(96));
         assert_eq!(spec.active_deadline_seconds, Some(600));
         assert_eq!(spec.security_context.unwrap().run_as_non_root, Some(true));
         let container = &spec.containers[0];

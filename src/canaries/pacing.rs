@@ -19,7 +19,7 @@ pub struct Pacing {
 impl Pacing {
     /// The grace period of a canary: at least the time for which it serves if its observation is over within the window.
     pub(super) fn grace_period(self) -> Duration {
-        self.window + self.quiet + RESERVE + CLOSING
+        self.window + self.quiet * 2 + RESERVE + CLOSING
     }
 }
 
@@ -60,9 +60,9 @@ mod tests {
         for new in [Duration::ZERO, QUIET * 10] {
             let pacing = Pacing { quiet: QUIET, window: new + QUIET * 2 };
             let served = pacing.grace_period().saturating_sub(CLOSING);
-            // The latest arrivals after which the observation is over within the window: kept connections don't end, or
-            // do with the new ones.
-            for last in [[new, served], [new + QUIET; 2]] {
+            // The latest arrivals after which the observation is over within the window: kept connections don't end, those
+            // of one way don't end while another way has new ones for longer, or they end with the new ones.
+            for last in [[new, served], [new + QUIET, served], [new + QUIET; 2]] {
                 assert!(has_served(served, last, QUIET), "{pacing:?} {last:?}");
             }
         }
