@@ -70,15 +70,21 @@ impl Operator {
             self.pods().await.iter().filter(|pod| !is_terminating(pod)).count() == replicas
         })
         .await;
+        let mut killed = Vec::new();
         if std::env::var_os("ADIEU_TEST_CLUSTER").is_some() {
-            for pod in self.pods().await.iter().filter(|pod| is_terminating(pod)) {
+            for pod in self.pods().await.into_iter().filter(is_terminating) {
                 if replicas > 0 {
-                    is_withdrawn(pod).await;
+                    is_withdrawn(&pod).await;
                 }
-                self.kill(pod).await;
+                self.kill(&pod).await;
+                killed.push(pod);
             }
         }
         self.has(replicas).await;
+        // kube-proxy doesn't withdraw the last endpoint before it is gone, and the API server would wait for it.
+        for pod in &killed {
+            is_withdrawn(pod).await;
+        }
         let (leader, left) = (self.leader().await, self.pods().await);
         if leader.is_some() && left.iter().all(|pod| Some(pod.name_any()) != leader) {
             let released = Patch::Merge(json!({"spec": {"holderIdentity": null}}));
@@ -219,13 +225,25 @@ fn ours() -> ListParams {
 /// Waits until kube-proxy sends no more connections of the API server to a pod.
 async fn is_withdrawn(pod: &Pod) {
     let Some(ip) = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()) else { return };
-    let destination = format!("--to-destination {ip}:");
+    let destinations = [format!("--to-destination {ip}:"), format!("dnat to {ip}:")];
     eventually("kube-proxy to withdraw the endpoint of a replica", || async {
-        let mut rules = Command::new("iptables-save");
-        rules.args(["--table", "nat"]);
-        run(rules, String::new()).await.is_ok_and(|rules| !rules.contains(&destination))
+        let sends_to = |rules: String| destinations.iter().any(|destination| rules.contains(destination));
+        proxy_rules().await.is_ok_and(|rules| !sends_to(rules))
     })
     .await;
+}
+
+/// The rules of kube-proxy on this node, in its mode.
+async fn proxy_rules() -> Result<String, String> {
+    let mut iptables = Command::new("iptables-save");
+    iptables.args(["--table", "nat"]);
+    let rules = run(iptables, String::new()).await?;
+    if rules.contains("KUBE-SERVICES") {
+        return Ok(rules);
+    }
+    let mut nftables = Command::new("nft");
+    nftables.args(["list", "table", "ip", "kube-proxy"]);
+    run(nftables, String::new()).await
 }
 
 /// The memory limit of a pod's container, in MiB.
