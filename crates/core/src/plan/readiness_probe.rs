@@ -197,7 +197,10 @@ fn without_service(
 ) -> BTreeMap<String, Value> {
     let open = containers.iter().filter(|container| !container.excluded_from_probes);
     let declared = open.flat_map(|container| container.ports.iter().map(move |(_, port)| (*port, container)));
-    let ports: BTreeMap<i64, &Container<'_>> = declared.collect();
+    // Of several containers that declare a port, the one whose name sorts last: their order doesn't matter.
+    let mut declared: Vec<_> = declared.collect();
+    declared.sort_by_key(|(_, container)| container.name);
+    let ports: BTreeMap<i64, &Container<'_>> = declared.into_iter().collect();
     let Some((&port, container)) = ports.first_key_value() else { return BTreeMap::new() };
     let protocol = container.protocol(port).unwrap_or_else(|| PortProtocol::by_number(port));
     let reason = if ports.len() > 1 {
