@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
@@ -9,9 +10,13 @@ use crate::command;
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
+/// Held while a program is built: several parts of the test suite need the same ones at the same time.
+static BUILDING: Mutex<()> = Mutex::new(());
+
 /// The program `name` of the crate with that name, at exactly this version. It is built unless it exists.
 pub fn install(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf> {
     let root = workspace.target().join("tools");
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     // cargo's list of installed crates.
     let installed = fs::read_to_string(root.join(".crates.toml")).unwrap_or_default();
     if !is_installed(&installed, name, version) {
