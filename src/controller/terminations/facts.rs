@@ -28,6 +28,9 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 /// How long the StatefulSet controller may take to observe a new template, and how often that is looked up.
 const OBSERVED_LIMIT: Duration = Duration::from_secs(5);
 const OBSERVED_POLL: Duration = Duration::from_millis(250);
+/// How long the watch of workloads may be behind that of pods: a pod terminates milliseconds after the change of its
+/// workload that is the cause.
+const WATCH_DELAY: Duration = Duration::from_secs(2);
 /// How many objects are read at a time: thousands of pods may terminate together.
 const CONCURRENT_READS: usize = 4;
 /// How long an object that was read is used again: the pods of a ReplicaSet terminate together.
@@ -94,7 +97,8 @@ impl FactFinder {
         let (namespace, owner, node) = (pod.namespace.clone(), pod.owner.clone(), pod.node.clone());
         let disruption = pod.disruption.clone();
         async move {
-            let mut facts = finder.of_workload(&namespace, &owner, disruption.is_some()).await;
+            let find = || finder.of_workload(&namespace, &owner, disruption.is_some());
+            let mut facts = if disruption.is_some() { find().await } else { until_explained(find).await };
             if disruption.as_deref() == Some("EvictionByEvictionAPI")
                 && let Some(node) = node
             {
@@ -189,6 +193,19 @@ impl FactFinder {
     }
 }
 
+/// The facts once they have a cause in the workload, or after [`WATCH_DELAY`].
+async fn until_explained<F: Future<Output = Facts>>(find: impl Fn() -> F) -> Facts {
+    let started = Instant::now();
+    loop {
+        let facts = find().await;
+        let is_changed = facts.is_current_revision == Some(false) || facts.scaled_down;
+        if is_changed || !facts.workload_exists || started.elapsed() >= WATCH_DELAY {
+            return facts;
+        }
+        sleep(OBSERVED_POLL).await;
+    }
+}
+
 /// Whether a `ReplicaSet` has the current revision of its Deployment. With strategy `Recreate` it is scaled to zero before
 /// there is a newer one.
 fn is_current(replica_set: &ReadObject, workload: &CachedWorkload) -> Option<bool> {
@@ -202,4 +219,25 @@ fn is_current(replica_set: &ReadObject, workload: &CachedWorkload) -> Option<boo
 
 fn annotation(workload: &CachedWorkload, key: &str) -> Option<String> {
     workload.metadata_only().annotations().get(key).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cause_that_is_cached_later_than_the_termination_is_found() {
+        let unexplained =
+            Facts { workload_exists: true, is_current_revision: Some(true), ..Facts::default() };
+        let outdated = Facts { is_current_revision: Some(false), ..unexplained };
+        let scaled_down = Facts { scaled_down: true, ..unexplained };
+        for (late, delay) in [(outdated, 1), (scaled_down, 1), (Facts::default(), 1), (unexplained, 2)] {
+            let started = Instant::now();
+            let find = || async {
+                if started.elapsed() < Duration::from_secs(1) { unexplained } else { late }
+            };
+            assert_eq!(until_explained(find).await, late);
+            assert_eq!(started.elapsed(), Duration::from_secs(delay), "{late:?}");
+        }
+    }
 }
