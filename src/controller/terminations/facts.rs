@@ -233,9 +233,8 @@ mod tests {
         let scaled_down = Facts { scaled_down: true, ..unexplained };
         for (late, delay) in [(outdated, 1), (scaled_down, 1), (Facts::default(), 1), (unexplained, 2)] {
             let started = Instant::now();
-            let find = || async {
-                if started.elapsed() < Duration::from_secs(1) { unexplained } else { late }
-            };
+            let find =
+                || async { if started.elapsed() < Duration::from_secs(1) { unexplained } else { late } };
             assert_eq!(until_explained(find).await, late);
             assert_eq!(started.elapsed(), Duration::from_secs(delay), "{late:?}");
         }
