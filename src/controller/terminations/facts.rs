@@ -193,17 +193,15 @@ impl FactFinder {
     }
 }
 
-/// The facts once they have a cause in the workload, or after [`WATCH_DELAY`].
+/// The facts. If nothing about the workload is a cause, they are looked up once more, after [`WATCH_DELAY`]: each look may
+/// parse the workload.
 async fn until_explained<F: Future<Output = Facts>>(find: impl Fn() -> F) -> Facts {
-    let started = Instant::now();
-    loop {
-        let facts = find().await;
-        let is_changed = facts.is_current_revision == Some(false) || facts.scaled_down;
-        if is_changed || !facts.workload_exists || started.elapsed() >= WATCH_DELAY {
-            return facts;
-        }
-        sleep(OBSERVED_POLL).await;
+    let facts = find().await;
+    if !facts.workload_exists || facts.is_current_revision == Some(false) || facts.scaled_down {
+        return facts;
     }
+    sleep(WATCH_DELAY).await;
+    find().await
 }
 
 /// Whether a `ReplicaSet` has the current revision of its Deployment. With strategy `Recreate` it is scaled to zero before
@@ -223,6 +221,8 @@ fn annotation(workload: &CachedWorkload, key: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -231,12 +231,17 @@ mod tests {
             Facts { workload_exists: true, is_current_revision: Some(true), ..Facts::default() };
         let outdated = Facts { is_current_revision: Some(false), ..unexplained };
         let scaled_down = Facts { scaled_down: true, ..unexplained };
-        for (late, delay) in [(outdated, 1), (scaled_down, 1), (Facts::default(), 1), (unexplained, 2)] {
+        for late in [outdated, scaled_down, Facts::default(), unexplained] {
+            let (started, looks) = (Instant::now(), Cell::new(0));
+            let found = until_explained(|| {
+                looks.set(looks.get() + 1);
+                let is_early = started.elapsed() < WATCH_DELAY;
+                async move { if is_early { unexplained } else { late } }
+            });
+            assert_eq!((found.await, looks.get()), (late, 2));
             let started = Instant::now();
-            let find =
-                || async { if started.elapsed() < Duration::from_secs(1) { unexplained } else { late } };
-            assert_eq!(until_explained(find).await, late);
-            assert_eq!(started.elapsed(), Duration::from_secs(delay), "{late:?}");
+            assert_eq!(until_explained(|| async { outdated }).await, outdated);
+            assert_eq!(started.elapsed(), Duration::ZERO, "a cause that is known is not awaited");
         }
     }
 }
