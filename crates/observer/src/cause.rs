@@ -2,7 +2,7 @@
 
 use adieu_core::api::TerminationCause as Cause;
 
-use crate::pod::TerminatingPod;
+use crate::pod::{BY_KUBELET, TerminatingPod};
 
 /// What is known about a pod's workload and node when its termination starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub(crate) fn cause(pod: &TerminatingPod, facts: Facts) -> Cause {
         Some("DeletionByTaintManager") => Cause::Taint,
         Some("EvictionByEvictionAPI") if facts.node_is_cordoned => Cause::NodeDrain,
         Some("EvictionByEvictionAPI") => Cause::Eviction,
-        Some("TerminationByKubelet") if pod.status_reason.as_deref() == Some("Evicted") => Cause::Eviction,
-        Some("TerminationByKubelet" | "DeletionByPodGC") => Cause::NodeShutdown,
+        Some(BY_KUBELET) if pod.status_reason.as_deref() == Some("Evicted") => Cause::Eviction,
+        Some(BY_KUBELET | "DeletionByPodGC") => Cause::NodeShutdown,
         _ if !facts.workload_exists => Cause::Deletion,
         _ if facts.is_current_revision == Some(false) => Cause::Rollout,
         _ if facts.scaled_down => Cause::ScaleDown,

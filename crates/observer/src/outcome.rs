@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use adieu_core::api::TerminationOutcome as Outcome;
 
-use crate::pod::{ContainerEnd, ContainerState, TerminatingPod};
+use crate::pod::{BY_KUBELET, ContainerEnd, ContainerState, TerminatingPod};
 
 /// The exit codes of SIGKILL and SIGTERM: 128 and the number of the signal.
 const SIGKILL: i32 = 137;
@@ -40,7 +40,7 @@ pub(crate) fn worst<'a>(
 fn outcome(pod: &TerminatingPod, container: &ContainerState, failed: &FailedHooks) -> Outcome {
     let Some(end) = &container.end else { return Outcome::CutShort };
     // Times are whole seconds.
-    let (used, asked) = (used(pod, end), pod.requested.grace_period_seconds);
+    let (used, asked) = (used(pod, end).unwrap_or_default(), pod.requested.grace_period_seconds);
     match end.exit_code {
         _ if end.out_of_memory => Outcome::Crashed,
         SIGKILL if used + 1 >= asked => Outcome::Killed,
@@ -58,21 +58,21 @@ fn outcome(pod: &TerminatingPod, container: &ContainerState, failed: &FailedHook
 fn is_cut_short(pod: &TerminatingPod, used: i64) -> bool {
     let granted = pod.granted_seconds;
     (0 < granted && granted < pod.requested.grace_period_seconds && used + 1 >= granted)
-        || pod.disruption.as_deref() == Some("TerminationByKubelet")
+        || pod.disruption.as_deref() == Some(BY_KUBELET)
 }
 
-/// The seconds from the start of the termination.
-pub(crate) fn used(pod: &TerminatingPod, end: &ContainerEnd) -> i64 {
-    (end.at.as_second() - pod.start.as_second()).max(0)
+/// The seconds from the start of the termination; `None` if that is not known.
+pub(crate) fn used(pod: &TerminatingPod, end: &ContainerEnd) -> Option<i64> {
+    pod.is_start_known().then(|| (end.at.as_second() - pod.start.as_second()).max(0))
 }
 
-/// The seconds from SIGTERM to the end of the last main container; `None` if its end is unknown. A hook that failed took
+/// The seconds from SIGTERM to the end of the last main container; `None` if one of them is unknown. A hook that failed took
 /// no time.
 pub(crate) fn shutdown_seconds(pod: &TerminatingPod, failed: &FailedHooks) -> Option<i64> {
     let main = pod.containers.iter().filter(|container| !container.is_sidecar && container.ran_at(pod.start));
     let seconds = main.map(|container| {
         let pre_stop = if failed.include(&container.name) { 0 } else { container.pre_stop };
-        container.end.as_ref().map(|end| (used(pod, end) - pre_stop).max(0))
+        container.end.as_ref().and_then(|end| used(pod, end)).map(|used| (used - pre_stop).max(0))
     });
     seconds.collect::<Option<Vec<_>>>()?.into_iter().max()
 }

@@ -12,6 +12,10 @@ use serde_json::{json, value::RawValue};
 const DEFAULT_GRACE_PERIOD: i64 = 30;
 /// The longest preStop hook that is read, in bytes.
 const HOOK_LIMIT: usize = 16 << 10;
+/// The reason of the condition `DisruptionTarget` of a pod that its kubelet ended.
+pub(crate) const BY_KUBELET: &str = "TerminationByKubelet";
+/// The seconds in which the kubelet reports the ends of a pod's containers: it removes their network first.
+const REPORT_DELAY: i64 = 10;
 
 /// A pod that is being deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub struct TerminatingPod {
     pub owner: PodOwner,
     /// The node that it runs on.
     pub node: Option<String>,
-    /// When its termination started.
+    /// When its termination started; at the earliest if that is not known.
     pub start: Timestamp,
     /// The times that it asks for.
     pub requested: RequestedTimes,
@@ -99,6 +103,11 @@ impl TerminatingPod {
             return Ok(None);
         }
         Ok(Pod::deserialize(&mut serde_json::Deserializer::from_slice(text))?.terminating())
+    }
+
+    /// Whether it is known when its termination started.
+    pub(crate) fn is_start_known(&self) -> bool {
+        self.granted_seconds > 0 || self.disruption.as_deref() != Some(BY_KUBELET)
     }
 
     /// Whether a container was running when the termination started.
@@ -278,11 +287,11 @@ impl Pod<'_> {
         let disruption = disruption
             .into_iter()
             .find(|condition| condition.name == "DisruptionTarget" && condition.status == "True");
-        // The kubelet stops the pods of a node that shuts down without deleting them.
-        let stopped_by_kubelet = disruption
-            .filter(|condition| condition.reason.as_deref() == Some("TerminationByKubelet"))
+        // The kubelet deletes no pod of a node that shuts down, and sets the condition once the containers have ended.
+        let reported = disruption
+            .filter(|condition| granted == 0 && condition.reason.as_deref() == Some(BY_KUBELET))
             .and_then(|condition| condition.last_transition_time.as_ref());
-        let start = stopped_by_kubelet.map_or(start, |time| start.min(time.0));
+        let start = reported.map_or(start, |at| start.min(seconds_before(at.0, grace + REPORT_DELAY)));
         let containers = self.containers();
         let requested = RequestedTimes {
             grace_period_seconds: grace,

@@ -55,9 +55,11 @@ impl Termination {
             container: container.name.clone(),
             exit_code: container.end.as_ref().map(|end| end.exit_code),
             cause: cause(&pod, facts),
-            used_seconds: last.map(|end| used(&pod, end)),
+            used_seconds: last.and_then(|end| used(&pod, end)),
             shutdown_seconds: shutdown_seconds(&pod, failed),
-            withdrawal_seconds: withdrawn.map(|at| (at.as_second() - pod.start.as_second()).max(0)),
+            withdrawal_seconds: withdrawn
+                .filter(|_| pod.is_start_known())
+                .map(|at| (at.as_second() - pod.start.as_second()).max(0)),
             requested: pod.requested,
             namespace: pod.namespace,
             pod: pod.name,
@@ -96,10 +98,13 @@ impl Termination {
             Outcome::Killed => format!("ended after the grace period of {grace} s"),
             Outcome::Crashed => format!("exited with {} after SIGTERM", self.exit_code.unwrap_or_default()),
             Outcome::PreStopFailed => "the preStop hook failed: does the image have its command?".to_owned(),
-            Outcome::CutShort => match self.used_seconds {
-                Some(used) => format!("killed after {used} s of a grace period of {grace} s"),
-                None => "gone without a report of its end: its node is gone, or the pod was deleted by force"
-                    .to_owned(),
+            Outcome::CutShort => match (self.used_seconds, self.exit_code) {
+                (Some(used), _) => format!("killed after {used} s of a grace period of {grace} s"),
+                (None, Some(_)) => format!("killed by the kubelet within its grace period of {grace} s"),
+                (None, None) => {
+                    "gone without a report of its end: its node is gone, or the pod was deleted by force"
+                        .to_owned()
+                }
             },
         }
     }

@@ -143,21 +143,29 @@ fn less_time_than_requested_is_cut_short() {
 
 #[test]
 fn a_node_that_shuts_down_stops_its_pods_before_they_are_deleted() {
-    let mut stopped = ended(137, -590);
+    let mut stopped = pod();
+    stopped["spec"]["containers"] = json!([{"name": "app"}, {"name": "proxy"}]);
+    stopped["status"]["containerStatuses"] = json!([{"name": "app", "state": terminated(137, -590)}, {"name": "proxy", "state": terminated(1, -700)}]);
     // Deleted later, without a grace period: its phase is Failed.
     stopped["metadata"]["deletionTimestamp"] = time(0).into();
     stopped["metadata"]["deletionGracePeriodSeconds"] = 0.into();
     stopped["status"]["phase"] = "Failed".into();
     stopped["status"]["reason"] = "Terminated".into();
     stopped["status"]["conditions"] = json!([{
-        "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "lastTransitionTime": time(-600),
+        "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "lastTransitionTime": time(-588),
     }]);
     let mut observer = Observer::default();
     assert!(observer.observe(decode(&stopped)));
     observer.deleted("uid-1", None);
     let found = observer.learn("uid-1", current()).unwrap();
     assert_eq!((found.outcome, found.cause), (Outcome::CutShort, Cause::NodeShutdown));
-    assert_eq!(found.used_seconds, Some(10));
+    assert_eq!(
+        (found.container.as_str(), found.exit_code),
+        ("app", Some(137)),
+        "the other one had ended before"
+    );
+    assert_eq!((found.used_seconds, found.shutdown_seconds), (None, None), "the kubelet reports no start");
+    assert!(found.reason().contains("by the kubelet"), "{}", found.reason());
 }
 
 #[test]
