@@ -103,10 +103,10 @@ impl<'a> Backend<'a> {
     }
 
     /// The other namespaces whose objects decide about the exposures of the Service, as far as it allows them: those of routes
-    /// that may lead to it, and those of the Gateways of its routes.
-    pub(crate) fn deciding_namespaces(&self) -> BTreeSet<&'a str> {
+    /// that may lead to it, and those of the Gateways of its routes, which are in `leading`.
+    pub(crate) fn deciding_namespaces(&self, leading: Vec<&'a TrafficObject>) -> BTreeSet<&'a str> {
         let is_route = |object: &&TrafficObject| object.kind.role == Role::Route && self.allows(object);
-        let routes = self.objects.referring_to(&self.name).filter(is_route);
+        let routes = leading.into_iter().filter(is_route);
         let gateways = routes.flat_map(|route| &route.parents).map(|parent| parent.namespace.as_str());
         let granted = self.granted.iter().map(|(_, namespace)| *namespace);
         granted.chain(gateways).filter(|namespace| *namespace != self.name.namespace).collect()

@@ -77,7 +77,7 @@ impl ServiceExposures<'_> {
     /// The other namespaces whose objects decide, because the Service's namespace allows them: those of routes and Gateways.
     #[must_use]
     pub fn deciding_namespaces(&self) -> BTreeSet<&str> {
-        self.backend.deciding_namespaces()
+        self.backend.deciding_namespaces(leading_to(self.backend))
     }
 }
 
@@ -229,6 +229,23 @@ mod tests {
         assert_eq!(exposures.len(), 1 + MAX_EXPOSURES + 1);
         let drain = required_drain(&exposures, &Profiles::default()).unwrap();
         assert_eq!((drain.seconds, &*drain.exposure), (30, "Ingress shop/shop (class nginx)"));
+    }
+
+    #[test]
+    fn the_gateway_of_a_route_that_leads_through_another_object_decides() {
+        let to_service = json!({"weighted": {"services": [{"name": "web"}]}});
+        let through =
+            json!([{"backendRefs": [{"group": "traefik.io", "kind": "TraefikService", "name": "canary"}]}]);
+        let parents = json!([{"name": "public", "namespace": "infra"}]);
+        let spec = json!({"parentRefs": parents, "rules": through});
+        let objects = [
+            object("traefik.io", "TraefikService", "shop", "canary", &to_service),
+            object("gateway.networking.k8s.io", "HTTPRoute", "shop", "web", &spec),
+        ];
+        let decide = |found: ServiceExposures<'_>| {
+            found.deciding_namespaces().into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(exposures_of_each("shop", &[&service("web")], &objects, decide), [["infra"]]);
     }
 
     #[test]
