@@ -259,7 +259,7 @@ impl<K: Watched> ListWatch<K> {
         };
         if let Some(reason) = unusable {
             self.add_unusable(&metadata, reason);
-        } else {
+        } else if !(K::USABLE_ONCE_APPLIED && matches!(kept, Ok(Some(_)))) {
             let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
             self.unusable.remove(self.counted_as(), namespace, name);
         }

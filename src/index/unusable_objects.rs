@@ -1,7 +1,7 @@
 //! Watched objects that can't be used, because they can't be decoded or are too large.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -177,15 +177,10 @@ impl UnusableObjects {
         Some(group.named.keys().next().cloned().unwrap_or_default())
     }
 
-    /// The namespaces in which an object of one of these kinds can't be used.
-    pub(super) fn namespaces_of(&self, kinds: impl Iterator<Item = &'static str>) -> BTreeSet<String> {
-        let all = self.kinds();
-        kinds.filter_map(|kind| all.get(kind)).flat_map(BTreeMap::keys).cloned().collect()
-    }
-
-    /// Whether an object of a kind can't be used, in any namespace.
-    pub(super) fn has_any_of(&self, kind: &'static str) -> bool {
-        self.kinds().get(kind).is_some_and(|namespaces| !namespaces.is_empty())
+    /// The namespaces in which an object of a kind can't be used.
+    pub(super) fn namespaces_of(&self, kind: &'static str) -> Vec<String> {
+        let kinds = self.kinds();
+        kinds.get(kind).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     /// Whether one of the `PodDisruptionBudgets` of a namespace can't be used.

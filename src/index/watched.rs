@@ -21,6 +21,10 @@ pub(super) trait Watched: Clone + Send + Sync + Sized + 'static {
     /// Whether the API server sends only their metadata.
     const IS_METADATA: bool = false;
 
+    /// Whether the consumer of events removes an object from the unusable ones, once it has applied the event with its usable
+    /// version. Otherwise that happens before the event.
+    const USABLE_ONCE_APPLIED: bool = false;
+
     /// Decodes an object.
     fn decode(text: &[u8]) -> Result<Self, UnusableReason>;
 

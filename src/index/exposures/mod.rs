@@ -29,6 +29,9 @@ use crate::{
     plan::{Completeness, Exposures, NamespaceContext, RequiredDrain, selects},
 };
 
+/// The kind and namespace of objects that can't be used.
+type UnusableGroup = (&'static Kind, String);
+
 /// The objects that lead requests to Services.
 #[derive(Clone, Debug)]
 pub struct TrafficCache {
@@ -109,51 +112,60 @@ impl TrafficCache {
     /// What is known of each of these Services of a namespace.
     fn known(&self, namespace: &str, services: &[&Service], profiles: &Profiles) -> Vec<KnownService> {
         let names = services.iter().filter_map(|service| service.metadata.name.as_deref());
+        // Before and after the index is read: an object that becomes usable is added to the index before it is removed from
+        // these, and one that becomes unusable is added to these before it is removed from the index.
+        let mut unusable = self.unusable_groups();
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let objects = index.leading_to(namespace, names);
         drop(index);
+        unusable.extend(self.unusable_groups());
         exposures_of_each(namespace, services, &objects, |found| KnownService {
             longest: longest_of(&found.exposures, profiles),
-            completeness: self.completeness(namespace, &found),
+            completeness: self.completeness(namespace, &found, &unusable),
         })
     }
 
-    /// Whether an object can't be used that may lead to a Service. One of its namespace, or of a namespace that this one
-    /// allows to lead to the Service, is named to its users. Objects of a mesh in other namespaces aren't, because any tenant
-    /// may have some.
-    fn completeness(&self, namespace: &str, service: &ServiceExposures<'_>) -> Completeness {
-        let object = ["", namespace].into_iter().find_map(|name| self.unusable_in(name));
-        let object = object.or_else(|| self.unusable_elsewhere(service));
-        let may_lead = |kind: &Kind| kind.leads_anywhere() && self.unusable.has_any_of(kind.resource);
-        if object.is_some() || service.is_exported && KINDS.iter().any(may_lead) {
-            Completeness::Incomplete { object }
-        } else {
-            Completeness::Complete
-        }
+    /// The kinds and namespaces of objects that can't be used.
+    fn unusable_groups(&self) -> Vec<UnusableGroup> {
+        let of_kind = |kind: &'static Kind| {
+            let namespaces = self.unusable.namespaces_of(kind.resource);
+            namespaces.into_iter().map(move |namespace| (kind, namespace))
+        };
+        KINDS.iter().flat_map(of_kind).collect()
     }
 
-    /// An object that can't be used, of one of the other namespaces that the Service's allows. Usually no namespace has one,
-    /// and a tenant may allow tens of thousands.
-    fn unusable_elsewhere(&self, service: &ServiceExposures<'_>) -> Option<String> {
-        let unusable = self.unusable.namespaces_of(KINDS.iter().map(|kind| kind.resource));
+    /// Whether one of the objects that can't be used may lead to a Service. One of its namespace, or of a namespace that this
+    /// one allows to lead to the Service, is named to its users. Objects of a mesh in other namespaces aren't, because any
+    /// tenant may have some.
+    fn completeness(
+        &self,
+        namespace: &str,
+        service: &ServiceExposures<'_>,
+        unusable: &[UnusableGroup],
+    ) -> Completeness {
+        // Usually there are none; to look at what decides takes longer.
         if unusable.is_empty() {
-            return None;
+            return Completeness::Complete;
         }
-        let deciding = service.deciding_namespaces();
-        let mut allowed = unusable.iter().filter(|name| deciding.contains(name.as_str()));
-        allowed.find_map(|name| self.unusable_in(name))
+        let allowed = service.deciding_namespaces();
+        let is_allowed = |name: &str| name.is_empty() || name == namespace || allowed.contains(name);
+        let may_lead =
+            |(kind, name): &UnusableGroup| is_allowed(name) || service.is_exported && kind.leads_anywhere();
+        if !unusable.iter().any(may_lead) {
+            return Completeness::Complete;
+        }
+        let mut named = unusable.iter().filter(|(_, name)| is_allowed(name));
+        Completeness::Incomplete { object: named.find_map(|(kind, name)| self.unusable_in(kind, name)) }
     }
 
-    /// An object of a namespace that leads requests to Services and can't be used.
-    fn unusable_in(&self, namespace: &str) -> Option<String> {
-        KINDS.iter().find_map(|kind| {
-            let name = self.unusable.first(kind.resource, namespace)?;
-            // Only the first ones are known by name.
-            Some(if name.is_empty() {
-                format!("an object of the kind {}", kind.kind)
-            } else {
-                ObjectName::new(kind.kind, namespace, &name).to_string()
-            })
+    /// An object of a kind and namespace that can't be used.
+    fn unusable_in(&self, kind: &Kind, namespace: &str) -> Option<String> {
+        let name = self.unusable.first(kind.resource, namespace)?;
+        // Only the first ones are known by name.
+        Some(if name.is_empty() {
+            format!("an object of the kind {}", kind.kind)
+        } else {
+            ObjectName::new(kind.kind, namespace, &name).to_string()
         })
     }
 }

@@ -272,6 +272,24 @@ fn exposures_are_incomplete_while_an_object_that_may_lead_to_the_service_cannot_
     }
 }
 
+#[test]
+fn exposures_are_incomplete_if_an_object_becomes_usable_while_they_are_looked_up() {
+    let (kind, traffic) = ("ingresses.networking.k8s.io", TrafficCache::default());
+    let (name, namespace) = (Some("big".to_owned()), Some("shop".to_owned()));
+    let object = ObjectReference { name, namespace, ..ObjectReference::default() };
+    traffic.unusable.add(kind, object, UnusableReason::TooLarge("more than fits".to_owned()));
+    let before = traffic.unusable_groups();
+    traffic.unusable.remove(kind, Some("shop"), Some("big"));
+    let completeness = |unusable: &[UnusableGroup]| {
+        let service = service("web");
+        exposures_of_each("shop", &[service.as_ref()], &[], |found| {
+            traffic.completeness("shop", &found, unusable)
+        })
+    };
+    assert_eq!(completeness(&before), [Completeness::Incomplete { object: None }]);
+    assert_eq!(completeness(&traffic.unusable_groups()), [Completeness::Complete]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_object_more_than_a_namespace_may_have_makes_its_exposures_incomplete() {
     let count = WatchedTraffic::MAX_IN_NAMESPACE + 1;

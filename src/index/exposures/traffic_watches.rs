@@ -107,17 +107,7 @@ impl TrafficWatches {
 
     /// Watches a kind in this version. Never returns.
     async fn watch(&self, state: &mut KindState, resource: &ApiResource, causes: &ChangeSet<Cause>) {
-        let source = ListWatch::<WatchedTraffic> {
-            client: self.client.clone(),
-            path: DynamicObject::url_path(resource, None),
-            api_version: resource.api_version.clone(),
-            kind: state.kind.kind,
-            fields: None,
-            unusable: self.unusable.clone(),
-            quota: state.quota.clone(),
-            reuse: Arc::new(|object| object),
-            pages: Some(self.pages.clone()),
-        };
+        let source = self.source(state, resource);
         let mut was_denied = false;
         loop {
             let mut events = pin!(list_watch(source.clone()).default_backoff());
@@ -151,13 +141,28 @@ impl TrafficWatches {
         }
     }
 
+    /// The objects of a kind in this version.
+    fn source(&self, state: &KindState, resource: &ApiResource) -> ListWatch<WatchedTraffic> {
+        ListWatch {
+            client: self.client.clone(),
+            path: DynamicObject::url_path(resource, None),
+            api_version: resource.api_version.clone(),
+            kind: state.kind.kind,
+            fields: None,
+            unusable: self.unusable.clone(),
+            quota: state.quota.clone(),
+            reuse: Arc::new(|object| object),
+            pages: Some(self.pages.clone()),
+        }
+    }
+
     /// Applies an event, and marks the affected workloads.
     fn apply(&self, state: &mut KindState, event: Event<WatchedTraffic>) {
         match event {
             Event::Init => state.listed.clear(),
             Event::InitApply(object) => {
                 state.listed.extend(object.object.as_ref().map(|object| object.name().clone()));
-                self.insert(object);
+                self.insert(state.kind, object);
             }
             Event::InitDone => {
                 let listed = take(&mut state.listed);
@@ -165,7 +170,7 @@ impl TrafficWatches {
                 self.unusable.set_denied(state.kind.resource, false);
                 self.set_listed(state, true);
             }
-            Event::Apply(object) => self.insert(object),
+            Event::Apply(object) => self.insert(state.kind, object),
             Event::Delete(WatchedTraffic { metadata, .. }) => {
                 let [namespace, name] = [metadata.namespace, metadata.name].map(Option::unwrap_or_default);
                 self.change(|index| index.remove(state.kind, &namespace, &name));
@@ -173,9 +178,11 @@ impl TrafficWatches {
         }
     }
 
-    fn insert(&self, object: WatchedTraffic) {
-        if let Some(object) = object.object {
+    /// Adds an object. Until then it counts as unusable if it was: exposures without it are incomplete.
+    fn insert(&self, kind: &Kind, WatchedTraffic { metadata, object }: WatchedTraffic) {
+        if let Some(object) = object {
             self.change(|index| index.insert(object));
+            self.unusable.remove(kind.resource, metadata.namespace.as_deref(), metadata.name.as_deref());
         }
     }
 

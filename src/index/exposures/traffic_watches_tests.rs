@@ -5,12 +5,15 @@ use std::{
 
 use adieu_exposures::KINDS;
 use futures::FutureExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::runtime::test_support::{client, failure};
+use crate::{
+    index::unusable_objects::UnusableReason,
+    runtime::test_support::{client, failure},
+};
 
 fn ingress(name: &str, service: &str) -> WatchedTraffic {
     let object = json!({
@@ -38,12 +41,21 @@ fn watches(client: Client, unlisted: usize) -> TrafficWatches {
     }
 }
 
+/// The state of the watch of Ingresses.
+fn ingresses(watches: &TrafficWatches) -> KindState {
+    let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
+    let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
+    KindState { kind, quota, is_listed: false, listed: HashSet::new() }
+}
+
+fn ingress_resource() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("networking.k8s.io", "v1", "Ingress"))
+}
+
 #[tokio::test]
 async fn a_change_marks_only_the_services_that_it_affects() {
     let watches = watches(client(|_, _| None), 1);
-    let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
-    let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
-    let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
+    let mut state = ingresses(&watches);
     let mut marked = |events: Vec<Event<WatchedTraffic>>| {
         for event in events {
             watches.apply(&mut state, event);
@@ -74,15 +86,37 @@ async fn a_change_marks_only_the_services_that_it_affects() {
 #[tokio::test]
 async fn objects_of_a_kind_that_is_no_longer_served_are_dropped() {
     let watches = watches(client(|_, _| None), 1);
-    let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
-    let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
-    let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
+    let mut state = ingresses(&watches);
     watches.apply(&mut state, Event::Apply(ingress("a", "web")));
     watches.dirty.take().await;
     watches.forget(&mut state);
     assert_eq!(watches.dirty.take().await.services, [("shop".to_owned(), "web".to_owned())].into());
     let index = watches.index.read().unwrap();
     assert!(index.leading_to("shop", ["web"]).is_empty());
+}
+
+#[tokio::test]
+async fn an_object_counts_as_unusable_until_its_usable_version_is_in_the_index() {
+    let client = client(|_, _| {
+        let spec = json!({"defaultBackend": {"service": {"name": "web"}}});
+        let items = json!([{"metadata": {"name": "a", "namespace": "shop"}, "spec": spec}]);
+        Some((200, json!({"metadata": {"resourceVersion": "1"}, "items": items})))
+    });
+    let watches = watches(client, 1);
+    let mut state = ingresses(&watches);
+    let resource = state.kind.resource;
+    let (name, namespace) = (Some("a".into()), Some("shop".into()));
+    let object = ObjectReference { name, namespace, ..ObjectReference::default() };
+    watches.unusable.add(resource, object, UnusableReason::TooLarge("more than fits".into()));
+    let source = watches.source(&state, &ingress_resource());
+    let begin: Vec<_> = list_watch(source).take(2).collect().await;
+    let is_unusable = || watches.unusable.has(resource, "shop", "a");
+    assert!(is_unusable());
+    for event in begin {
+        watches.apply(&mut state, event.unwrap());
+    }
+    assert!(!is_unusable());
+    assert_eq!(watches.index.read().unwrap().leading_to("shop", ["web"]).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,10 +131,8 @@ async fn the_objects_of_a_kind_are_kept_until_it_is_denied_twice() {
         Some((200, json!({"metadata": {"resourceVersion": "1"}, "items": items})))
     });
     let watches = watches(client, 1);
-    let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
-    let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
-    let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("networking.k8s.io", "v1", "Ingress"));
+    let mut state = ingresses(&watches);
+    let resource = ingress_resource();
     let causes = ChangeSet::default();
     let count = || watches.index.read().unwrap().leading_to("shop", ["web"]).len();
     let check = async {

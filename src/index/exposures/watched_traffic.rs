@@ -27,6 +27,7 @@ impl Watched for WatchedTraffic {
     const KIND: &'static str = "TrafficObject";
     const FLOOR: usize = 256 << 10;
     const MAX_IN_NAMESPACE: usize = 2000;
+    const USABLE_ONCE_APPLIED: bool = true;
 
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         #[derive(Deserialize)]
