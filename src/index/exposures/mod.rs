@@ -9,7 +9,7 @@ mod watched_traffic;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    iter::empty,
+    iter::{empty, once},
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 pub use served::served;
 use tokio::sync::{Semaphore, watch};
-use traffic_watches::{CONCURRENT_PAGES, TrafficWatches};
+use traffic_watches::{CONCURRENT_PAGES, TrafficWatches, UnknownKinds};
 
 use super::{dirty::Dirty, object_quota::Quota, unusable_objects::UnusableObjects};
 use crate::{
@@ -36,8 +36,7 @@ type UnusableGroup = (&'static Kind, String);
 #[derive(Clone, Debug)]
 pub struct TrafficCache {
     index: Arc<RwLock<TrafficIndex>>,
-    /// The number of kinds that are served, but not listed yet.
-    unlisted: watch::Receiver<usize>,
+    unknown: watch::Receiver<UnknownKinds>,
     unusable: UnusableObjects,
 }
 
@@ -57,7 +56,7 @@ impl TrafficCache {
         dirty: &Dirty,
         unusable: &UnusableObjects,
     ) -> (Self, impl Future<Output = ()> + Send + 'static + use<>) {
-        let (sender, unlisted) = watch::channel(kinds.len());
+        let (sender, unknown) = watch::channel(UnknownKinds { unlisted: kinds.len(), denied: 0 });
         let index = Arc::<RwLock<TrafficIndex>>::default();
         let watches = TrafficWatches {
             client: client.clone(),
@@ -65,10 +64,10 @@ impl TrafficCache {
             quota: quota.clone(),
             dirty: dirty.clone(),
             index: index.clone(),
-            unlisted: sender,
+            unknown: sender,
             pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)),
         };
-        (Self { index, unlisted, unusable: unusable.clone() }, watches.follow(kinds))
+        (Self { index, unknown, unusable: unusable.clone() }, watches.follow(kinds))
     }
 
     /// Fixed content.
@@ -79,18 +78,27 @@ impl TrafficCache {
             drop(index.insert(object));
         }
         let index = Arc::new(RwLock::new(index));
-        Self { index, unlisted: watch::channel(0).1, unusable: UnusableObjects::default() }
+        Self {
+            index,
+            unknown: watch::channel(UnknownKinds::default()).1,
+            unusable: UnusableObjects::default(),
+        }
     }
 
     /// The same without some kinds, which can't be read.
     #[must_use]
     pub fn without_some_kinds(self) -> Self {
-        Self { unlisted: watch::channel(1).1, ..self }
+        Self { unknown: watch::channel(UnknownKinds { unlisted: 0, denied: 1 }).1, ..self }
     }
 
     /// Waits until every kind that is served has been listed, or may not be listed.
     pub(super) async fn listed(&self) {
-        drop(self.unlisted.clone().wait_for(|unlisted| *unlisted == 0).await);
+        drop(self.unknown.clone().wait_for(|unknown| unknown.unlisted == 0).await);
+    }
+
+    /// Whether the objects of all kinds are known.
+    fn is_complete(&self) -> bool {
+        *self.unknown.borrow() == UnknownKinds::default()
     }
 
     /// The context of a namespace with the exposures of its pods.
@@ -98,7 +106,7 @@ impl TrafficCache {
     pub fn added_to(&self, context: NamespaceContext, namespace: &str) -> NamespaceContext {
         let exposures = CachedExposures {
             // First: while a kind is being listed, what is looked up may be incomplete.
-            is_listed: *self.unlisted.borrow() == 0,
+            was_complete: self.is_complete(),
             traffic: self.clone(),
             namespace: namespace.to_owned(),
             services: context.services.clone(),
@@ -188,8 +196,8 @@ struct CachedExposures {
     services: Vec<Arc<Service>>,
     cluster_policies: Vec<Arc<ClusterGracefulPolicy>>,
     profiles: OnceLock<Profiles>,
-    /// Whether all kinds had been listed before.
-    is_listed: bool,
+    /// Whether the objects of all kinds were known before.
+    was_complete: bool,
     /// By the name of a Service.
     known: Mutex<HashMap<String, KnownService>>,
 }
@@ -225,10 +233,14 @@ impl Exposures for CachedExposures {
     }
 
     fn completeness(&self, labels: &BTreeMap<String, String>) -> Completeness {
-        if !self.is_listed {
-            return Completeness::Incomplete { object: None };
-        }
-        let all = self.selecting(labels).into_iter().map(|service| service.completeness);
+        let services = self.selecting(labels).into_iter().map(|service| service.completeness);
+        // Also afterwards: the objects of a kind that may no longer be read are dropped.
+        let of_kinds = if self.was_complete && self.traffic.is_complete() {
+            Completeness::Complete
+        } else {
+            Completeness::Incomplete { object: None }
+        };
+        let all = once(of_kinds).chain(services);
         let incomplete = all.filter(|completeness| *completeness != Completeness::Complete);
         incomplete.reduce(with_object).unwrap_or(Completeness::Complete)
     }

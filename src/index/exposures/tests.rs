@@ -135,6 +135,7 @@ async fn kinds_are_read_as_far_as_they_are_served_and_permitted_also_those_that_
         assert_eq!(drain(&traffic, "worker"), None);
         let denied = "adieu_denied_kinds{kind=\"ingressclasses.networking.k8s.io\"} 1";
         assert!(metrics.render().unwrap().contains(denied));
+        assert_eq!(completeness(&traffic, "web"), Completeness::Incomplete { object: None });
         let mut services = BTreeSet::new();
         while !services.contains(&("shop".to_owned(), "api".to_owned())) {
             services.extend(dirty.take().await.services);
@@ -205,15 +206,18 @@ fn a_context_has_the_longest_of_the_exposures_of_all_services_that_select_the_po
 
 #[test]
 fn exposures_are_incomplete_until_all_kinds_are_listed() {
-    let (sender, unlisted) = watch::channel(1);
-    let traffic = TrafficCache { unlisted, ..TrafficCache::default() };
+    let (sender, unknown) = watch::channel(UnknownKinds { unlisted: 1, denied: 0 });
+    let traffic = TrafficCache { unknown, ..TrafficCache::default() };
     let before = traffic.added_to(NamespaceContext::default(), "shop").exposures.unwrap();
     let incomplete = Completeness::Incomplete { object: None };
     assert_eq!(before.completeness(&BTreeMap::new()), incomplete);
-    sender.send_replace(0);
+    sender.send_replace(UnknownKinds::default());
     assert_eq!(completeness(&traffic, "web"), Completeness::Complete);
     // It may have looked up something before.
     assert_eq!(before.completeness(&BTreeMap::new()), incomplete);
+    let after = exposures(&traffic);
+    sender.send_replace(UnknownKinds { unlisted: 0, denied: 1 });
+    assert_eq!(after.completeness(&labels("web")), incomplete, "its objects may have been dropped");
     assert_eq!(completeness(&traffic.without_some_kinds(), "web"), incomplete);
 }
 
@@ -268,7 +272,10 @@ fn exposures_are_incomplete_while_an_object_that_may_lead_to_the_service_cannot_
         let object = ObjectReference { name, namespace, ..ObjectReference::default() };
         traffic.unusable.add(kind, object, UnusableReason::TooLarge("more than fits".to_owned()));
         let found = ["web", "api", "worker"].map(|app| completeness(&traffic, app));
-        assert_eq!(found, [of_web, of_api, complete()], "{kind}");
+        assert_eq!(found, [of_web.clone(), of_api, complete()], "{kind}");
+        // Another kind may not be read.
+        let expected = if of_web == complete() { unknown() } else { of_web };
+        assert_eq!(completeness(&traffic.without_some_kinds(), "web"), expected, "{kind}");
     }
 }
 
@@ -347,12 +354,12 @@ fn an_injection_keeps_its_drain_while_exposures_are_incomplete() {
     let mut changed = injected.clone();
     changed["spec"]["containers"][0]["image"] = json!("v2");
     let [old, new] = [&injected, &changed].map(|template| workload.with_template(template));
-    let (sender, unlisted) = watch::channel(1);
-    let empty = TrafficCache { unlisted, ..TrafficCache::default() };
-    for (count, expected) in [(1, 30), (0, 10)] {
-        sender.send_replace(count);
+    let (sender, unknown) = watch::channel(UnknownKinds::default());
+    let empty = TrafficCache { unknown, ..TrafficCache::default() };
+    for (unlisted, denied, expected) in [(1, 0, 30), (0, 1, 30), (0, 0, 10)] {
+        sender.send_replace(UnknownKinds { unlisted, denied });
         let admission = plan::admit(&new, Some(&old), &context(&empty));
-        assert_eq!(sleep(admission.template.as_ref().unwrap_or(&changed)), Some(expected), "{count}");
+        assert_eq!(sleep(admission.template.as_ref().unwrap_or(&changed)), Some(expected), "{unlisted}");
     }
 }
 

@@ -45,17 +45,46 @@ pub(super) struct TrafficWatches {
     pub(super) quota: Quota,
     pub(super) dirty: Dirty,
     pub(super) index: Arc<RwLock<TrafficIndex>>,
-    /// The number of kinds that are served, but not listed yet.
-    pub(super) unlisted: watch::Sender<usize>,
+    pub(super) unknown: watch::Sender<UnknownKinds>,
     /// Limits how many pages of lists are read at a time.
     pub(super) pages: Arc<Semaphore>,
+}
+
+/// The numbers of kinds whose objects aren't known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct UnknownKinds {
+    /// Those that are served, but not listed yet.
+    pub(super) unlisted: usize,
+    /// Those that may not be read.
+    pub(super) denied: usize,
+}
+
+impl UnknownKinds {
+    fn number(&mut self, status: KindStatus) -> Option<&mut usize> {
+        match status {
+            KindStatus::Unlisted => Some(&mut self.unlisted),
+            KindStatus::Denied => Some(&mut self.denied),
+            KindStatus::Known => None,
+        }
+    }
+}
+
+/// Whether the objects of a kind are known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KindStatus {
+    /// It is served, but not listed yet.
+    Unlisted,
+    /// It may not be read.
+    Denied,
+    /// It is listed, or isn't served.
+    Known,
 }
 
 /// The state of the watch of one kind.
 struct KindState {
     kind: &'static Kind,
     quota: Arc<KindQuota>,
-    is_listed: bool,
+    status: KindStatus,
     /// The names in the current list.
     listed: HashSet<ObjectName>,
 }
@@ -86,12 +115,12 @@ impl TrafficWatches {
     ) {
         let quota = self.quota.for_kind(WatchedTraffic::FLOOR);
         let quota = Arc::new(quota.with_max_objects(WatchedTraffic::MAX_IN_NAMESPACE));
-        let mut state = KindState { kind, quota, is_listed: false, listed: HashSet::new() };
+        let mut state = KindState { kind, quota, status: KindStatus::Unlisted, listed: HashSet::new() };
         while served.wait_for(Option::is_some).await.map(drop).is_ok() {
             let resource = version(served.borrow().as_ref(), kind).cloned();
             let changed = served.wait_for(|now| version(now.as_ref(), kind) != resource.as_ref());
             if let Some(resource) = &resource {
-                self.set_listed(&mut state, false);
+                self.set_status(&mut state, KindStatus::Unlisted);
                 tokio::select! {
                     biased;
                     _ = changed => {}
@@ -99,7 +128,7 @@ impl TrafficWatches {
                 }
             } else {
                 self.forget(&mut state);
-                self.set_listed(&mut state, true);
+                self.set_status(&mut state, KindStatus::Known);
                 drop(changed.await);
             }
         }
@@ -124,10 +153,11 @@ impl TrafficWatches {
                     Some(403) => {
                         tracing::warn!(
                             kind = state.kind.resource, %error,
-                            "not permitted to read this kind: a drain may be too short for what is behind it"
+                            "not permitted to read this kind: no drain is shortened, and new ones may be too short for what is \
+                             behind it"
                         );
                         let is_first = !replace(&mut was_denied, true);
-                        if !is_first || !state.is_listed {
+                        if !is_first || state.status != KindStatus::Known {
                             self.set_denied(state);
                         }
                         sleep(if is_first { FIRST_DENIED_RETRY } else { DENIED_RETRY }).await;
@@ -168,7 +198,7 @@ impl TrafficWatches {
                 let listed = take(&mut state.listed);
                 self.retain(state.kind, |name| listed.contains(name));
                 self.unusable.set_denied(state.kind.resource, false);
-                self.set_listed(state, true);
+                self.set_status(state, KindStatus::Known);
             }
             Event::Apply(object) => self.insert(state.kind, object),
             Event::Delete(WatchedTraffic { metadata, .. }) => {
@@ -186,11 +216,11 @@ impl TrafficWatches {
         }
     }
 
-    /// Does without a kind that may not be read.
+    /// Does without a kind that may not be read. Exposures are incomplete before its objects are dropped.
     fn set_denied(&self, state: &mut KindState) {
         self.unusable.set_denied(state.kind.resource, true);
+        self.set_status(state, KindStatus::Denied);
         self.forget(state);
-        self.set_listed(state, true);
     }
 
     /// Drops the objects of a kind that isn't read.
@@ -223,10 +253,22 @@ impl TrafficWatches {
         }
     }
 
-    /// Counts a kind whose state changes.
-    fn set_listed(&self, state: &mut KindState, now: bool) {
-        if replace(&mut state.is_listed, now) != now {
-            self.unlisted.send_modify(|count| *count = if now { *count - 1 } else { *count + 1 });
+    /// Counts a kind whose status changes. Once all are known, all workloads are evaluated again: their exposures are complete.
+    fn set_status(&self, state: &mut KindState, now: KindStatus) {
+        let before = replace(&mut state.status, now);
+        if before == now {
+            return;
+        }
+        self.unknown.send_modify(|unknown| {
+            if let Some(number) = unknown.number(before) {
+                *number -= 1;
+            }
+            if let Some(number) = unknown.number(now) {
+                *number += 1;
+            }
+        });
+        if *self.unknown.borrow() == UnknownKinds::default() {
+            self.dirty.all();
         }
     }
 }

@@ -36,7 +36,7 @@ fn watches(client: Client, unlisted: usize) -> TrafficWatches {
         quota: Quota::default(),
         dirty: Dirty::default(),
         index: Arc::default(),
-        unlisted: watch::Sender::new(unlisted),
+        unknown: watch::Sender::new(UnknownKinds { unlisted, denied: 0 }),
         pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)),
     }
 }
@@ -45,7 +45,7 @@ fn watches(client: Client, unlisted: usize) -> TrafficWatches {
 fn ingresses(watches: &TrafficWatches) -> KindState {
     let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
     let quota = Arc::new(watches.quota.for_kind(WatchedTraffic::FLOOR));
-    KindState { kind, quota, is_listed: false, listed: HashSet::new() }
+    KindState { kind, quota, status: KindStatus::Unlisted, listed: HashSet::new() }
 }
 
 fn ingress_resource() -> ApiResource {
@@ -54,7 +54,7 @@ fn ingress_resource() -> ApiResource {
 
 #[tokio::test]
 async fn a_change_marks_only_the_services_that_it_affects() {
-    let watches = watches(client(|_, _| None), 1);
+    let watches = watches(client(|_, _| None), 2);
     let mut state = ingresses(&watches);
     let mut marked = |events: Vec<Event<WatchedTraffic>>| {
         for event in events {
@@ -63,7 +63,7 @@ async fn a_change_marks_only_the_services_that_it_affects() {
         let batch = watches.dirty.take().now_or_never().unwrap_or_default();
         assert!(!batch.all && batch.namespaces.is_empty());
         let services = batch.services.into_iter().map(|(namespace, name)| format!("{namespace}/{name}"));
-        (services.collect::<Vec<_>>(), *watches.unlisted.borrow())
+        (services.collect::<Vec<_>>(), watches.unknown.borrow().unlisted)
     };
     let list = |objects: Vec<WatchedTraffic>| {
         let objects = objects.into_iter().map(Event::InitApply);
@@ -72,15 +72,15 @@ async fn a_change_marks_only_the_services_that_it_affects() {
     let both = || vec![ingress("a", "web"), ingress("b", "api")];
     assert_eq!(
         marked(vec![Event::Init, Event::InitApply(ingress("a", "web"))]),
-        (vec!["shop/web".into()], 1)
+        (vec!["shop/web".into()], 2)
     );
-    assert_eq!(marked(list(both())), (vec!["shop/api".into()], 0));
-    assert_eq!(marked(list(both())), (vec![], 0), "a repeated list changes nothing");
-    assert_eq!(marked(vec![Event::Apply(ingress("a", "web"))]), (vec![], 0), "only its status changed");
+    assert_eq!(marked(list(both())), (vec!["shop/api".into()], 1));
+    assert_eq!(marked(list(both())), (vec![], 1), "a repeated list changes nothing");
+    assert_eq!(marked(vec![Event::Apply(ingress("a", "web"))]), (vec![], 1), "only its status changed");
     let moved = vec!["shop/new".into(), "shop/web".into()];
-    assert_eq!(marked(vec![Event::Apply(ingress("a", "new"))]), (moved, 0));
-    assert_eq!(marked(list(vec![ingress("a", "new")])), (vec!["shop/api".into()], 0));
-    assert_eq!(marked(vec![Event::Delete(deleted("a"))]), (vec!["shop/new".into()], 0));
+    assert_eq!(marked(vec![Event::Apply(ingress("a", "new"))]), (moved, 1));
+    assert_eq!(marked(list(vec![ingress("a", "new")])), (vec!["shop/api".into()], 1));
+    assert_eq!(marked(vec![Event::Delete(deleted("a"))]), (vec!["shop/new".into()], 1));
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn an_object_counts_as_unusable_until_its_usable_version_is_in_the_index()
 async fn the_objects_of_a_kind_are_kept_until_it_is_denied_twice() {
     let lists = AtomicUsize::new(0);
     let client = client(move |_, target| {
-        if target.contains("watch=") || lists.fetch_add(1, Ordering::Relaxed) > 0 {
+        if target.contains("watch=") || lists.fetch_add(1, Ordering::Relaxed) == 1 {
             return Some((403, failure(403, "denied")));
         }
         let spec = json!({"defaultBackend": {"service": {"name": "web"}}});
@@ -135,13 +135,21 @@ async fn the_objects_of_a_kind_are_kept_until_it_is_denied_twice() {
     let resource = ingress_resource();
     let causes = ChangeSet::default();
     let count = || watches.index.read().unwrap().leading_to("shop", ["web"]).len();
+    let known = async |denied: usize| {
+        let expected = UnknownKinds { unlisted: 0, denied };
+        drop(watches.unknown.subscribe().wait_for(|unknown| *unknown == expected).await.unwrap());
+    };
     let check = async {
-        watches.unlisted.subscribe().wait_for(|unlisted| *unlisted == 0).await.unwrap();
+        known(0).await;
         assert_eq!(count(), 1);
         sleep(FIRST_DENIED_RETRY / 2).await;
         assert_eq!(count(), 1, "it was denied once");
-        sleep(FIRST_DENIED_RETRY).await;
+        known(1).await;
         assert_eq!(count(), 0);
+        watches.dirty.take().await;
+        known(0).await;
+        assert_eq!(count(), 1);
+        assert!(watches.dirty.take().await.all, "drains may be shortened again");
     };
     tokio::select! {
         () = watches.watch(&mut state, &resource, &causes) => unreachable!(),
@@ -190,12 +198,12 @@ async fn lists_requested(answer: Option<Value>) -> (usize, usize) {
         answer.clone().map(|answer| (200, answer))
     });
     let watches = watches(client, KINDS.len());
-    let unlisted = watches.unlisted.subscribe();
+    let unknown = watches.unknown.subscribe();
     tokio::select! {
         () = watches.follow(KINDS.iter().collect()) => unreachable!(),
         () = sleep(Duration::from_secs(1)) => {}
     }
-    (count.load(Ordering::Relaxed), *unlisted.borrow())
+    (count.load(Ordering::Relaxed), unknown.borrow().unlisted)
 }
 
 #[tokio::test(start_paused = true)]
