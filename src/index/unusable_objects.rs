@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use tokio::sync::watch;
 
+use super::change_set::ChangeSet;
 use crate::{
     runtime::{
         logs::LineLimit,
@@ -89,6 +90,7 @@ pub struct UnusableObjects {
     denied: Family<ObjectLabels, Gauge>,
     panics: Family<PanicLabels, Counter>,
     changed: watch::Sender<()>,
+    changed_groups: ChangeSet<(&'static str, String)>,
     lines: Arc<LineLimit>,
 }
 
@@ -132,6 +134,7 @@ impl UnusableObjects {
             denied: metrics.denied_kinds.clone(),
             panics: metrics.panics.clone(),
             changed: watch::Sender::new(()),
+            changed_groups: ChangeSet::default(),
             lines: Arc::default(),
         }
     }
@@ -146,6 +149,11 @@ impl UnusableObjects {
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+
+    /// The kinds, and the namespaces, of objects that became unusable, or no longer are. For one consumer.
+    pub(super) fn changed_groups(&self) -> &ChangeSet<(&'static str, String)> {
+        &self.changed_groups
     }
 
     /// The unusable objects that are known by name.
@@ -211,7 +219,7 @@ impl UnusableObjects {
         let [namespace, name] =
             [&reference.namespace, &reference.name].map(|part| part.clone().unwrap_or_default());
         let mut kinds = self.kinds();
-        let group = kinds.entry(kind).or_default().entry(namespace).or_default();
+        let group = kinds.entry(kind).or_default().entry(namespace.clone()).or_default();
         let before = group.named.get(&name);
         let same_reason = before.is_some_and(|before| before.reason == reason);
         let is_new = !same_reason || before.is_some_and(|before| before.reference.uid != reference.uid);
@@ -229,6 +237,7 @@ impl UnusableObjects {
         }
         drop(kinds);
         if is_new {
+            self.changed_groups.add((kind, namespace));
             self.changed.send_replace(());
         }
     }
@@ -241,6 +250,7 @@ impl UnusableObjects {
         let Some(group) = namespaces.get_mut(namespace) else { return };
         if let Some(before) = group.named.remove(name) {
             self.change_count(kind, &before.reason, -1);
+            self.changed_groups.add((kind, namespace.to_owned()));
         }
         if group.is_empty() {
             namespaces.remove(namespace);
@@ -259,9 +269,13 @@ impl UnusableObjects {
     pub(super) fn list_ends(&self, kind: &'static str) {
         let mut kinds = self.kinds();
         let namespaces = kinds.entry(kind).or_default();
-        namespaces.retain(|_, group| {
+        namespaces.retain(|namespace, group| {
+            let before = (group.named.len(), group.others);
             group.named.retain(|_, unusable| unusable.listed);
             group.others = group.listed;
+            if (group.named.len(), group.others) != before {
+                self.changed_groups.add((kind, namespace.clone()));
+            }
             !group.is_empty()
         });
         for (index, gauge) in self.gauges(kind).iter().enumerate() {

@@ -1,5 +1,7 @@
 use std::ops::Range;
 
+use futures::FutureExt as _;
+
 use super::*;
 
 fn reference(name: &str) -> ObjectReference {
@@ -83,6 +85,36 @@ fn only_some_unusable_objects_of_a_namespace_are_known_by_name() {
     assert!(!objects.should_relist("GracefulPolicy"));
     list(0..0);
     assert!(!objects.has_policy_for("greedy") && objects.has_policy_for("shop"));
+}
+
+#[test]
+fn each_change_of_a_namespace_is_received_once() {
+    let objects = UnusableObjects::default();
+    let changed = || {
+        let changed = objects.changed_groups().take().now_or_never().unwrap_or_default();
+        changed.into_iter().map(|(kind, namespace)| format!("{kind} {namespace}")).collect::<Vec<_>>()
+    };
+    let add = || {
+        let object = ObjectReference { namespace: Some("shop".into()), ..reference("a") };
+        objects.add("Ingress", object, UnusableReason::Undecodable("why".into()));
+    };
+    let remove = || objects.remove("Ingress", Some("shop"), Some("a"));
+    let list = || {
+        objects.list_begins("Ingress");
+        objects.list_ends("Ingress");
+    };
+    for (change, expected) in [
+        (&add as &dyn Fn(), &["Ingress shop"][..]),
+        (&add, &[]),
+        (&remove, &["Ingress shop"]),
+        (&remove, &[]),
+        (&add, &["Ingress shop"]),
+        (&list, &["Ingress shop"]),
+        (&list, &[]),
+    ] {
+        change();
+        assert_eq!(changed(), expected);
+    }
 }
 
 #[test]

@@ -60,6 +60,22 @@ impl TrafficIndex {
         of_kind.map(|object| &object.name)
     }
 
+    /// The namespaces with Services about which objects of these namespaces may decide: these, those whose routes have a Gateway
+    /// in one of them, and those that allow routes of all these.
+    #[must_use]
+    pub fn decided_by<'a>(&'a self, mut namespaces: BTreeSet<&'a str>) -> BTreeSet<&'a str> {
+        for role in [Role::Route, Role::Grant] {
+            let of_role = self.objects.values().flatten().filter(|object| object.kind.role == role);
+            let has_parent = |object: &&Arc<TrafficObject>| {
+                object.parents.iter().any(|parent| namespaces.contains(parent.namespace.as_str()))
+            };
+            let decided = of_role.filter(has_parent).map(|object| object.name.namespace.as_str());
+            let decided: Vec<_> = decided.collect();
+            namespaces.extend(decided);
+        }
+        namespaces
+    }
+
     /// The objects on which the exposures of these Services of a namespace depend.
     #[must_use]
     pub fn leading_to<'a>(

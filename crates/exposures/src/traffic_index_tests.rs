@@ -72,6 +72,24 @@ fn a_change_affects_the_services_that_the_object_leads_to_before_and_after() {
 }
 
 #[test]
+fn objects_of_a_namespace_decide_where_its_gateways_and_routes_are_allowed() {
+    let mut index = TrafficIndex::default();
+    drop(index.insert(route("shop", "web", "public", &json!([{"name": "web"}]))));
+    let from = json!([{"group": GATEWAY_API, "kind": "HTTPRoute", "namespace": "shop"}]);
+    let spec = json!({"from": from, "to": [{"group": "", "kind": "Service"}]});
+    drop(index.insert(object(GATEWAY_API, "ReferenceGrant", "bank", "shop", &spec)));
+    for (namespace, expected) in [
+        ("edge", &["bank", "edge", "shop"][..]),
+        ("shop", &["bank", "shop"]),
+        ("bank", &["bank"]),
+        ("hostile", &["hostile"]),
+    ] {
+        let decided: Vec<_> = index.decided_by([namespace].into()).into_iter().collect();
+        assert_eq!(decided, expected);
+    }
+}
+
+#[test]
 fn a_class_affects_the_ingresses_that_have_it_and_a_default_one_those_without_a_class() {
     let mut index = TrafficIndex::default();
     for ingress in [ingress("shop", "a", Some("alb"), "web"), ingress("bank", "b", None, "api")] {

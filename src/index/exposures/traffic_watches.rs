@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    future::pending,
     mem::{replace, take},
     pin::pin,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use adieu_exposures::{AffectedService, Kind, ObjectName, TrafficIndex};
+use adieu_exposures::{AffectedService, KINDS, Kind, ObjectName, TrafficIndex};
 use futures::{StreamExt as _, future::join_all};
 use kube::{
     Client, Resource as _,
@@ -93,7 +92,7 @@ impl TrafficWatches {
     /// Watches the objects of these kinds, as far as they are served. Never returns.
     pub(super) async fn follow(self, kinds: Vec<&'static Kind>) {
         if kinds.is_empty() {
-            return pending().await;
+            return self.mark_unusable().await;
         }
         let causes = ChangeSet::default();
         let (sender, served) = watch::channel(None);
@@ -102,8 +101,27 @@ impl TrafficWatches {
         tokio::join!(
             follow_crds(&self.client, &self.unusable, &causes),
             follow_served(&self.client, &kinds, &causes, &sender),
-            each
+            each,
+            self.mark_unusable()
         );
+    }
+
+    /// Marks the workloads of the namespaces about which an object decides that became unusable, or no longer is. In other
+    /// namespaces one of a mesh only keeps drains from being shortened, which each write decides again. Never returns.
+    async fn mark_unusable(&self) {
+        loop {
+            let mut changed = self.unusable.changed_groups().take().await;
+            changed.retain(|(kind, _)| KINDS.iter().any(|known| known.resource == *kind));
+            if changed.is_empty() {
+                continue;
+            }
+            let namespaces = changed.iter().map(|(_, namespace)| namespace.as_str()).collect();
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            for namespace in index.decided_by(namespaces) {
+                // The object has no namespace, or it isn't known.
+                if namespace.is_empty() { self.dirty.all() } else { self.dirty.namespace(namespace) }
+            }
+        }
     }
 
     /// Watches a kind while it is served.

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use adieu_exposures::KINDS;
+use adieu_exposures::TrafficObject;
 use futures::FutureExt as _;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::core::GroupVersionKind;
@@ -93,6 +93,40 @@ async fn objects_of_a_kind_that_is_no_longer_served_are_dropped() {
     assert_eq!(watches.dirty.take().await.services, [("shop".to_owned(), "web".to_owned())].into());
     let index = watches.index.read().unwrap();
     assert!(index.leading_to("shop", ["web"]).is_empty());
+}
+
+#[tokio::test]
+async fn an_object_that_becomes_unusable_or_usable_marks_the_namespaces_about_which_it_decides() {
+    const GATEWAY_API: &str = "gateway.networking.k8s.io";
+    const GATEWAYS: &str = "gateways.gateway.networking.k8s.io";
+    let watches = watches(client(|_, _| None), 1);
+    let parent = json!({"name": "public", "namespace": "infra"});
+    let route = json!({"metadata": {"name": "web"}, "spec": {"parentRefs": [parent]}});
+    let route = TrafficObject::read(GATEWAY_API, "HTTPRoute", "shop", &route).unwrap();
+    drop(watches.index.write().unwrap().insert(route));
+    let add = |kind: &'static str, namespace: &str| {
+        let (name, namespace) = (Some("a".into()), Some(namespace.into()));
+        let object = ObjectReference { name, namespace, ..ObjectReference::default() };
+        watches.unusable.add(kind, object, UnusableReason::TooLarge("more than fits".into()));
+    };
+    let marked = async || {
+        let batch = watches.dirty.take().await;
+        (batch.all, batch.namespaces.into_iter().collect::<Vec<_>>())
+    };
+    let both = || (false, vec!["infra".to_owned(), "shop".to_owned()]);
+    let check = async {
+        add("Deployment", "bank");
+        add(GATEWAYS, "infra");
+        assert_eq!(marked().await, both());
+        watches.unusable.remove(GATEWAYS, Some("infra"), Some("a"));
+        assert_eq!(marked().await, both());
+        add("gatewayclasses.gateway.networking.k8s.io", "");
+        assert_eq!(marked().await, (true, vec![]));
+    };
+    tokio::select! {
+        () = watches.mark_unusable() => unreachable!(),
+        () = check => {}
+    }
 }
 
 #[tokio::test]
