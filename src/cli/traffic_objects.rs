@@ -19,6 +19,7 @@ use crate::{
         list::{Selectors, for_each},
         memory_estimate::parsed_size,
     },
+    plan::Completeness,
     runtime::api_errors::describe,
 };
 
@@ -109,10 +110,18 @@ impl TrafficObjects {
 
     /// The kinds that were skipped; `None` if none were.
     pub(super) fn skipped(&self) -> Option<String> {
-        let groups = [("you may not list", &self.denied), ("unreadable", &self.unreadable)];
+        let groups = [("you may not list", &self.denied), ("unreadable:", &self.unreadable)];
         let groups = groups.iter().filter(|(_, kinds)| !kinds.is_empty());
-        let groups: Vec<_> = groups.map(|(why, kinds)| format!("{why}: {}", kinds.join(", "))).collect();
-        (!groups.is_empty()).then(|| format!("exposures: skipped kinds: {}", groups.join("; ")))
+        let groups: Vec<_> = groups.map(|(why, kinds)| format!("{why} {}", kinds.join(", "))).collect();
+        (!groups.is_empty()).then(|| format!("the exposures are incomplete: {}", groups.join("; ")))
+    }
+
+    /// Whether the exposures that follow are all.
+    pub(super) fn completeness(&self) -> Completeness {
+        match self.skipped() {
+            None => Completeness::Complete,
+            Some(_) => Completeness::Incomplete { object: None },
+        }
     }
 }
 
@@ -214,9 +223,10 @@ mod tests {
         let exposures = exposures_of_service("shop", &service, &found.objects);
         let names: Vec<_> = exposures.iter().map(|exposure| exposure.profile.name).collect();
         assert_eq!(names, ["cluster-ip", "ingress-nginx", "gateway"]);
+        assert_eq!(found.completeness(), Completeness::Incomplete { object: None });
         let skipped = found.skipped().unwrap();
         for expected in [
-            "exposures: skipped kinds: you may not list: HTTPRoute.gateway.networking.k8s.io outside of namespace shop, \
+            "the exposures are incomplete: you may not list HTTPRoute.gateway.networking.k8s.io outside of namespace shop, \
              Gateway.gateway.networking.k8s.io; unreadable: ",
             "Ingress.networking.k8s.io (an object is too large or cannot be decoded), \
              IngressClass.networking.k8s.io (",
@@ -232,6 +242,6 @@ mod tests {
         let found = TrafficObjects::read(&client, Some("shop")).await;
         assert!(found.objects.is_empty());
         let skipped = found.skipped().unwrap();
-        assert!(skipped.starts_with("exposures: skipped kinds: unreadable: all kinds ("), "{skipped}");
+        assert!(skipped.starts_with("the exposures are incomplete: unreadable: all kinds ("), "{skipped}");
     }
 }

@@ -134,7 +134,7 @@ fn kinds_of_clouds_that_cannot_be_listed_are_skipped_and_named() {
     let failure = |code: u16| {
         (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": "R", "message": "m"}))
     };
-    for (code, reason) in [(403, "you may not list: BackendConfig"), (500, "unreadable: BackendConfig")] {
+    for (code, reason) in [(403, "you may not list BackendConfig"), (500, "unreadable: BackendConfig")] {
         let answer =
             move |last: &str| ["backendconfigs", "kubelet-config"].contains(&last).then(|| failure(code));
         let (found, stderr) = audit_of_cluster(&format!("clouds-{code}"), &[], answer);

@@ -207,9 +207,9 @@ fn a_workload_of_a_cluster_is_explained_with_its_policies_and_services() {
     let expected = [("cluster-ip", 10), ("aws-nlb-ip", 190), ("ingress-nginx", 30)]
         .map(|(name, seconds)| (json!(name), json!(seconds)));
     assert_eq!(exposures, expected.each_ref().map(|(name, seconds)| (name, seconds)));
-    let skipped: Vec<_> = finished.stderr.lines().filter(|line| line.contains("skipped kinds")).collect();
+    let skipped: Vec<_> = finished.stderr.lines().filter(|line| line.contains("incomplete")).collect();
     let [line] = skipped.as_slice() else { panic!("{}", finished.stderr) };
-    let expected = "warning: exposures: skipped kinds: you may not list: IngressClass.networking.k8s.io";
+    let expected = "warning: the exposures are incomplete: you may not list IngressClass.networking.k8s.io";
     assert_eq!(*line, expected);
     let missing = explain("ds/agent");
     assert_eq!(missing.code, 1);

@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use adieu::{
     api::{GracefulPolicy, WorkloadKind, annotations::INJECTED, check_policy},
-    plan::NamespaceContext,
+    plan::{Completeness, NamespaceContext},
 };
 use adieu_exposures::NamespaceExposures;
 use kube::{
@@ -89,7 +89,12 @@ async fn every_manifest_is_accepted_before_and_after_injection() {
         let Document { name, object, context, .. } = document;
         let oracle = Oracle::new(&scenes[document.file.as_str()]);
         if generate::is_workload(object) {
-            let context = &NamespaceExposures::added_to(context.clone(), oracle.namespace, Arc::from([]));
+            let context = &NamespaceExposures::added_to(
+                context.clone(),
+                oracle.namespace,
+                Arc::from([]),
+                Completeness::Complete,
+            );
             let checked = oracle.check(&without_namespace(object), context, context).await;
             let outcome = checked.unwrap_or_else(|error| unreachable!("{name}: {error}"));
             assert_ne!(outcome.accepted, document.is_incomplete(), "{name}: as it is");

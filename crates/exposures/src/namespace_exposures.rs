@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use adieu_core::plan::{Exposures, NamespaceContext, RequiredDrain};
+use adieu_core::plan::{Completeness, Exposures, NamespaceContext, RequiredDrain};
 use k8s_openapi::api::core::v1::Service;
 
 use crate::{
@@ -18,28 +18,37 @@ pub struct NamespaceExposures {
     services: Vec<Arc<Service>>,
     objects: Arc<[Arc<TrafficObject>]>,
     profiles: Profiles,
+    completeness: Completeness,
 }
 
 impl NamespaceExposures {
-    /// Those of a namespace whose context has Services and cluster policies. The objects may be in any namespace.
+    /// Those of a namespace whose context has Services and cluster policies. The objects may be in any namespace, and
+    /// `completeness` says whether they are all that may lead to it.
     #[must_use]
-    pub fn new(namespace: &str, context: &NamespaceContext, objects: Arc<[Arc<TrafficObject>]>) -> Self {
+    pub fn new(
+        namespace: &str,
+        context: &NamespaceContext,
+        objects: Arc<[Arc<TrafficObject>]>,
+        completeness: Completeness,
+    ) -> Self {
         Self {
             namespace: namespace.to_owned(),
             services: context.services.clone(),
             objects,
             profiles: Profiles::of(&context.cluster_policies),
+            completeness,
         }
     }
 
-    /// The context of the namespace with its exposures.
+    /// The context of the namespace with its exposures, as [`Self::new`] has them.
     #[must_use]
     pub fn added_to(
         context: NamespaceContext,
         namespace: &str,
         objects: Arc<[Arc<TrafficObject>]>,
+        completeness: Completeness,
     ) -> NamespaceContext {
-        let exposures = Self::new(namespace, &context, objects);
+        let exposures = Self::new(namespace, &context, objects, completeness);
         NamespaceContext { exposures: Some(Arc::new(exposures)), ..context }
     }
 }
@@ -49,6 +58,10 @@ impl Exposures for NamespaceExposures {
         let pods = Pods { namespace: &self.namespace, labels };
         let services = self.services.iter().map(|service| &**service);
         required_drain(&exposures_of(pods, services, &self.objects), &self.profiles)
+    }
+
+    fn completeness(&self, _labels: &BTreeMap<String, String>) -> Completeness {
+        self.completeness.clone()
     }
 }
 
@@ -103,7 +116,7 @@ mod tests {
                 ..NamespaceContext::default()
             };
             let objects = Arc::from([Arc::new(ingress.clone())]);
-            let context = NamespaceExposures::added_to(context, "shop", objects);
+            let context = NamespaceExposures::added_to(context, "shop", objects, Completeness::Complete);
             let exposures = context.exposures.unwrap();
             let labels = |app: &str| BTreeMap::from([("app".to_owned(), app.to_owned())]);
             let expected = RequiredDrain { seconds, exposure: exposure.to_owned(), origin };

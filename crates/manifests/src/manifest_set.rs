@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{document::Location, objects::Object};
 use adieu_core::{
     api::{self, ClusterGracefulPolicy, GracefulPolicy},
-    plan::{self, NamespaceContext},
+    plan::{self, Completeness, NamespaceContext},
 };
 use adieu_exposures::{NamespaceExposures, TrafficObject, is_known_exposure};
 
@@ -174,7 +174,7 @@ impl ManifestSet {
             native_sleep,
             ..NamespaceContext::default()
         };
-        NamespaceExposures::added_to(context, namespace, self.traffic_objects())
+        NamespaceExposures::added_to(context, namespace, self.traffic_objects(), Completeness::Complete)
     }
 
     /// The objects that lead requests to Services, in all namespaces.

@@ -1,7 +1,5 @@
 //! Compares the workloads of manifests with those of a cluster.
 
-use std::sync::Arc;
-
 use adieu_exposures::{NamespaceExposures, TrafficObject};
 use anyhow::{Context as _, bail};
 use kube::{Client, ResourceExt as _, core::DynamicObject};
@@ -41,28 +39,30 @@ impl Contexts {
         }
         let before = cluster.namespace_context(namespace);
         let after = cluster.objects(namespace).with_manifests(set, namespace);
-        let objects = traffic_objects(client, namespace, &after).await;
-        let merged = TrafficObject::merged(&objects, &set.traffic_objects());
+        let found = traffic_objects(client, namespace, &after).await;
+        let merged = TrafficObject::merged(&found.objects, &set.traffic_objects());
+        let completeness = found.completeness();
         Self {
             namespace: namespace.to_owned(),
-            before: NamespaceExposures::added_to(before, namespace, objects),
-            after: NamespaceExposures::added_to(after, namespace, merged),
+            before: NamespaceExposures::added_to(
+                before,
+                namespace,
+                found.objects.into(),
+                completeness.clone(),
+            ),
+            after: NamespaceExposures::added_to(after, namespace, merged, completeness),
         }
     }
 }
 
 /// The objects of the cluster that may lead requests to the Services of a namespace. Without a Service there are none.
-async fn traffic_objects(
-    client: &Client,
-    namespace: &str,
-    context: &NamespaceContext,
-) -> Arc<[Arc<TrafficObject>]> {
+async fn traffic_objects(client: &Client, namespace: &str, context: &NamespaceContext) -> TrafficObjects {
     if context.services.is_empty() {
-        return Arc::default();
+        return TrafficObjects::default();
     }
     let found = TrafficObjects::read(client, Some(namespace)).await;
     found.report_skipped();
-    Arc::from(found.objects)
+    found
 }
 
 /// # Errors

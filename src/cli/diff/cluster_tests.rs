@@ -1,11 +1,11 @@
-use std::fs;
+use std::{fs, sync::Arc};
 
 use clap::Parser as _;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    plan::{ManagementState, RolloutTiming, evaluate},
+    plan::{Completeness, ManagementState, RolloutTiming, evaluate},
     runtime::test_support::{client, failure, not_found},
 };
 
@@ -48,6 +48,11 @@ fn context(policy: &Value) -> NamespaceContext {
 
 /// A client of a cluster with this Deployment, if any, and this policy.
 fn cluster(live: Option<Value>, policy: Value) -> Client {
+    cluster_with(live, policy, vec![])
+}
+
+/// The same with these Services. The objects that lead to them can't be read.
+fn cluster_with(live: Option<Value>, policy: Value, services: Vec<Value>) -> Client {
     client(move |_, target| {
         let page = |items: &[Value]| (200, json!({"metadata": {"resourceVersion": "1"}, "items": items}));
         Some(match (target.split('?').next().unwrap().rsplit('/').next().unwrap(), &live) {
@@ -55,7 +60,8 @@ fn cluster(live: Option<Value>, policy: Value) -> Client {
             ("denied", _) => (403, failure(403, "forbidden")),
             ("shop", _) => (200, json!({"metadata": {"name": "shop"}})),
             ("gracefulpolicies", _) => page(std::slice::from_ref(&policy)),
-            ("clustergracefulpolicies" | "services", _) => page(&[]),
+            ("clustergracefulpolicies", _) => page(&[]),
+            ("services", _) => page(&services),
             _ => (404, not_found()),
         })
     })
@@ -111,6 +117,32 @@ async fn a_workload_that_does_not_exist_is_compared_with_nothing() {
             ("kube-system", "web", false, 0, ManagementState::NotManaged),
         ]
     );
+}
+
+#[tokio::test]
+async fn an_injected_drain_is_not_shortened_while_the_exposures_are_incomplete() {
+    let mut policy = policy(10);
+    policy["spec"]["drainSeconds"] = json!("Auto");
+    let service =
+        json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"selector": {"app": "web"}}});
+    let services = vec![Arc::new(serde_json::from_value(service.clone()).unwrap())];
+    let ingress = json!({
+        "metadata": {"name": "shop"},
+        "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},
+    });
+    let ingress = TrafficObject::read("networking.k8s.io", "Ingress", "shop", &ingress).unwrap();
+    let context = NamespaceExposures::added_to(
+        NamespaceContext { services, ..context(&policy) },
+        "shop",
+        Arc::from([Arc::new(ingress)]),
+        Completeness::Complete,
+    );
+    let mut manifest = deployment(&json!({}));
+    let live = injected(manifest.clone(), &context);
+    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+    let client = cluster_with(Some(live), policy, vec![service]);
+    let found = compared(&client, &[manifest]).await.unwrap();
+    assert_eq!(found[0].diff.changes, []);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adieu_exposures::TrafficObject;
+use adieu_exposures::NamespaceExposures;
 use adieu_observer::profile_name;
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::Service;
@@ -43,7 +43,9 @@ async fn explain_in(client: &Client, workload: &Reference, namespace: &str) -> a
     }
     let observed = observed(client, *kind, namespace, name).await;
     let context = cluster.namespace_context(namespace);
-    let objects = traffic_objects(client, namespace, &object, &context.services).await;
+    let found = traffic_objects(client, namespace, &object, &context.services).await;
+    let (completeness, objects) = (found.completeness(), Arc::<[_]>::from(found.objects));
+    let context = NamespaceExposures::added_to(context, namespace, objects.clone(), completeness);
     Ok(Explained { observed, ..Explained::of(*kind, namespace, &object, &context, &objects) })
 }
 
@@ -53,14 +55,14 @@ async fn traffic_objects(
     namespace: &str,
     workload: &DynamicObject,
     services: &[Arc<Service>],
-) -> Vec<Arc<TrafficObject>> {
+) -> TrafficObjects {
     let labels = pod_labels(workload);
     if !services.iter().any(|service| selects(service, &labels)) {
-        return vec![];
+        return TrafficObjects::default();
     }
     let found = TrafficObjects::read(client, Some(namespace)).await;
     found.report_skipped();
-    found.objects
+    found
 }
 
 /// What the `TerminationProfile` of a workload reports; `None` if there is none.

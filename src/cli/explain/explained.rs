@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adieu_exposures::{NamespaceExposures, Pods, Profiles, TrafficObject, exposures_of};
+use adieu_exposures::{Pods, Profiles, TrafficObject, exposures_of};
 use kube::{ResourceExt as _, core::DynamicObject};
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ pub(super) struct Explained {
 }
 
 impl Explained {
-    /// Explains a workload. `objects` may lead requests to its Services.
+    /// Explains a workload. `objects` may lead requests to its Services, and the context has the exposures through them.
     pub(super) fn of(
         kind: Kind,
         namespace: &str,
@@ -36,8 +36,7 @@ impl Explained {
         context: &NamespaceContext,
         objects: &[Arc<TrafficObject>],
     ) -> Self {
-        let context = NamespaceExposures::added_to(context.clone(), namespace, Arc::from(objects));
-        let mut explanation = plan::explain(&Workload::of(kind, object), &context);
+        let mut explanation = plan::explain(&Workload::of(kind, object), context);
         let pods = Pods { namespace, labels: &plan::pod_labels(object) };
         let exposures = exposures_of(pods, context.services.iter().map(Arc::as_ref), objects);
         let profiles = Profiles::of(&context.cluster_policies);

@@ -100,12 +100,12 @@ fn remedy(explanation: &Explanation, drain: i64, needed: i64) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use adieu_exposures::TrafficObject;
+    use adieu_exposures::{NamespaceExposures, TrafficObject};
     use serde_json::{Value, json};
 
     use crate::{
         cli::explain::Explained,
-        plan::{Kind, NamespaceContext},
+        plan::{Completeness, Kind, NamespaceContext},
     };
 
     /// The policies of a kind; `null` for none.
@@ -128,6 +128,8 @@ mod tests {
             "spec": {"ingressClassName": "nginx", "defaultBackend": {"service": {"name": "web"}}},
         });
         let ingress = TrafficObject::read("networking.k8s.io", "Ingress", "shop", &ingress).unwrap();
+        let objects: Arc<[_]> = Arc::from([Arc::new(ingress)]);
+        let context = NamespaceExposures::added_to(context, "shop", objects.clone(), Completeness::Complete);
         let web = json!({"name": "web", "lifecycle": {"preStop": hook}});
         let workload = json!({
             "metadata": {"name": "web", "annotations": annotations},
@@ -137,7 +139,7 @@ mod tests {
             }},
         });
         let workload = serde_json::from_value(workload).unwrap();
-        Explained::of(Kind::Deployment, "shop", &workload, &context, &[Arc::new(ingress)])
+        Explained::of(Kind::Deployment, "shop", &workload, &context, &objects)
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::{
         workloads::resource,
     },
     keys::WorkloadKey,
-    plan::{Kind, NamespaceContext, pod_labels},
+    plan::{Completeness, Kind, NamespaceContext, pod_labels},
 };
 
 /// The selection of workloads.
@@ -69,6 +69,7 @@ pub(super) async fn read(client: &Client, selection: Selection<'_>) -> anyhow::R
     let mut reader = Reader {
         cluster: &cluster,
         kinds: selection.kinds,
+        completeness: traffic.completeness(),
         objects: traffic.objects.into(),
         profiles,
         selected,
@@ -124,6 +125,7 @@ struct Reader<'a> {
     cluster: &'a ClusterContext,
     kinds: &'a [Kind],
     objects: Arc<[Arc<TrafficObject>]>,
+    completeness: Completeness,
     profiles: TerminationProfiles<TerminationProfileStatus>,
     /// `None`: all.
     selected: Option<HashSet<WorkloadKey>>,
@@ -161,11 +163,16 @@ impl Reader<'_> {
         if let Some(reason) = cached.too_large() {
             warn(&format!("{kind} {}/{} keeps its times: {reason}", key.namespace, key.name));
         }
-        let (cluster, objects) = (self.cluster, &self.objects);
+        let (cluster, objects, completeness) = (self.cluster, &self.objects, &self.completeness);
         let namespace = self.namespaces.entry(key.namespace.clone()).or_insert_with_key(|name| Namespace {
             name: name.clone(),
             candidates: vec![],
-            context: NamespaceExposures::added_to(cluster.namespace_context(name), name, objects.clone()),
+            context: NamespaceExposures::added_to(
+                cluster.namespace_context(name),
+                name,
+                objects.clone(),
+                completeness.clone(),
+            ),
         });
         let pods = Pods { namespace: &key.namespace, labels: &pod_labels(&object) };
         let NamespaceContext { services, .. } = &namespace.context;

@@ -1,5 +1,7 @@
 //! The times that a workload needs, with the evidence.
 
+use std::sync::Arc;
+
 use adieu_exposures::Exposure;
 use adieu_recommend::{AnnotatedOptIn, Candidate, Times, is_recommended};
 use kube::{ResourceExt as _, core::DynamicObject};
@@ -9,8 +11,8 @@ use crate::{
     api::{TerminationProfileStatus, annotations},
     keys::WorkloadKey,
     plan::{
-        Kind, NamespaceContext, OptIn, Resolution, Settings, Source, Workload, pod_labels, resolve,
-        string_map,
+        Completeness, Exposures, Kind, NamespaceContext, OptIn, Resolution, Settings, Source, Workload,
+        pod_labels, resolve, string_map,
     },
 };
 
@@ -72,7 +74,15 @@ pub(super) fn evidence(known: &Known<'_>) -> Option<Evidence> {
 impl Evidence {
     fn add_wanted(&mut self, known: &Known<'_>, workload: &Workload<'_>, resolution: &Resolution) {
         let Settings { drain_seconds, shutdown_timeout_seconds, .. } = &resolution.settings;
-        let by_user = resolve(workload, &without_recommended(known.context)).settings.drain_seconds;
+        let labels = pod_labels(known.object);
+        let is_complete =
+            |exposures: &Arc<dyn Exposures>| exposures.completeness(&labels) == Completeness::Complete;
+        let by_user = if known.context.exposures.as_ref().is_none_or(is_complete) {
+            resolve(workload, &without_recommended(known.context)).settings.drain_seconds
+        } else {
+            // An earlier recommendation may be due to an exposure that can't be read now.
+            drain_seconds.clone()
+        };
         let drain = drain::wanted(&known.exposures, known.context, drain_seconds, &by_user);
         let shutdown = shutdown::wanted(shutdown_timeout_seconds, known.profile);
         self.candidate.wanted =

@@ -1,6 +1,4 @@
-use std::sync::Arc;
-
-use adieu_exposures::{Pods, TrafficObject, exposures_of};
+use adieu_exposures::{NamespaceExposures, Pods, TrafficObject, exposures_of};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -85,6 +83,24 @@ fn the_drain_follows_from_exposures_unless_an_annotation_or_policy_sets_a_longer
         assert_eq!(evidence.notes.len(), usize::from(has_note), "{:?}", evidence.notes);
         let remedy = "that its exposures need (Ingress shop/shop";
         assert!(evidence.notes.iter().all(|note| note.contains(remedy)), "{:?}", evidence.notes);
+    }
+}
+
+#[test]
+fn an_earlier_recommendation_is_kept_while_the_exposures_are_incomplete() {
+    let metadata = json!({"name": "earlier", "labels": {"adieu.dev/recommended": "true"}});
+    let policy = (metadata, json!({"selector": {}, "drainSeconds": 60}));
+    let object = workload(&json!({}));
+    for (completeness, expected) in
+        [(Completeness::Complete, None), (Completeness::Incomplete { object: None }, Some(60))]
+    {
+        let context = NamespaceContext {
+            policies: policies("GracefulPolicy", std::slice::from_ref(&policy)),
+            ..NamespaceContext::default()
+        };
+        let context = NamespaceExposures::added_to(context, "shop", Arc::from([]), completeness);
+        let evidence = evidence(&known(&object, &context)).unwrap();
+        assert_eq!(evidence.candidate.wanted, Some(times(expected, Some(30))), "{:?}", evidence.lines);
     }
 }
 
