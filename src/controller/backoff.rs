@@ -9,7 +9,7 @@ use std::{
 
 use kube::runtime::watcher::DefaultBackoff;
 
-use super::keys::Key;
+use crate::keys::WorkloadKey as Key;
 
 /// How long after the first failure the next attempt is made; twice as long after each further one.
 const INITIAL_BACKOFF: Duration = Duration::from_secs(10);

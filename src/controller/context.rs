@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::{
     backoff::{Backoff, BlockReason},
     events::EventPublisher,
-    keys::{Key, key},
     pace::Pace,
     recommendations::Recommendations,
     reconcile_memory::ReconcileMemory,
@@ -19,6 +18,7 @@ use super::{
 };
 use crate::{
     index::{Index, caches::Caches},
+    keys::WorkloadKey as Key,
     plan::Kind,
     runtime::{
         metrics::{Component, KindLabel, Metrics, ObjectLabels, ReconcileLabels, ReconcileResult},
@@ -120,7 +120,7 @@ impl ReconcileContext {
         self.count(kind, result);
         let (namespace, name) = (object.namespace(), object.name_any());
         tracing::warn!(%kind, namespace, name, reason = reason.as_str(), error = message, "write failed, retrying");
-        let key = key(kind, object);
+        let key = Key::of(kind, object);
         let (wait, is_new) = self.backoff.block(key.clone(), reason, message.clone());
         self.scheduling.set_blocked(&key, true);
         if is_new {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 
-use super::keys::{Key, PolicyKey};
 use crate::{
     api::{FailedRolloutStatus, GracefulPolicySpec, GracefulPolicyStatus, IntOrString, limits},
     index::caches::Caches,
+    keys::{PolicyKey, WorkloadKey as Key},
     plan::Source,
     scheduler::{FailedRollout, FailureLimit},
 };
@@ -132,7 +132,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{api::RolloutFailureReason, controller::keys::policy_key, plan::Kind};
+    use crate::{api::RolloutFailureReason, keys::policy_key, plan::Kind};
 
     #[test]
     fn recorded_failures_are_restored() {

@@ -6,7 +6,6 @@ mod context;
 mod crash_tests;
 mod events;
 mod failed_rollout_status;
-mod keys;
 mod pace;
 mod pod_disruption_budgets;
 mod policies;

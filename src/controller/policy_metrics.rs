@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::keys::PolicyKey;
 use crate::{
+    keys::PolicyKey,
     plan::Source,
     runtime::metrics::{KindLabel, Metrics, PolicyWorkloadLabels, WorkloadState},
 };
@@ -93,7 +93,7 @@ fn series(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::keys::policy_key;
+    use crate::keys::policy_key;
 
     fn policy(namespace: &str, name: &str) -> PolicyKey {
         policy_key(namespace, &Source::Policy(name.to_owned()))

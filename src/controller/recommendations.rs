@@ -5,8 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::keys::Key;
-use crate::api::Recommendation;
+use crate::{api::Recommendation, keys::WorkloadKey as Key};
 
 /// The recommendation for each workload that has one, with the uid of the workload. Empty on a replica that doesn't lead.
 #[derive(Default)]

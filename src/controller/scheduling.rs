@@ -15,17 +15,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    backoff::Backoff,
-    failed_rollout_status,
-    keys::{Key, PolicyKey, policy_key},
-    replica::Replica,
-};
+use super::{backoff::Backoff, failed_rollout_status, replica::Replica};
 use crate::{
     index::{
         ChangeSet, Index, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
         workloads::resource,
     },
+    keys::{PolicyKey, WorkloadKey as Key, policy_key},
     plan::{self, Kind, NamespaceContext, OptIn, Source, Workload},
     scheduler::{
         PolicyStatus, RolloutCounts, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision,

@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     backoff::Backoff,
     context::ReconcileContext,
-    keys::Key,
     policy_metrics::{PolicyCounts, PolicyMetrics},
     scheduling::policies,
 };
 use crate::{
     index::{DesiredState, Index},
+    keys::WorkloadKey as Key,
     plan::{InjectionState, Kind, RolloutTiming},
     runtime::metrics::{KindLabel, Metrics, WorkloadLabels, WorkloadState},
     scheduler::RolloutCounts,
@@ -144,10 +144,10 @@ mod tests {
         api::GracefulPolicy,
         controller::{
             backoff::BlockReason,
-            keys::{key, policy_key},
             test_support::{context, context_with},
         },
         index::caches::Caches,
+        keys::policy_key,
         plan::{self, Source, Workload},
         runtime::test_support::client,
         scheduler::SlotRequest,
@@ -215,7 +215,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_leader_counts_rollouts_that_are_in_progress_and_that_wait() {
         let workloads = ["a", "b"].map(|name| workload(name, &json!({})));
-        let key = key(workloads[0].0, &workloads[0].1);
+        let key = Key::of(workloads[0].0, &workloads[0].1);
         let caches = Caches::fixed(vec![policy("all", &json!({"selector": {}}))], vec![], workloads.into());
         let (context, [is_leader, _paused]) = context_with(client(|_, _| None), caches, 1);
         let mut counting = Box::pin(report(&context));
@@ -303,7 +303,7 @@ mod tests {
         let backoff = Backoff::default();
         for number in [2, 7] {
             let (kind, object) = &workloads[number];
-            let _ = backoff.block(key(*kind, object), BlockReason::WriteRejected, "denied".into());
+            let _ = backoff.block(Key::of(*kind, object), BlockReason::WriteRejected, "denied".into());
         }
 
         let index = Index::default();

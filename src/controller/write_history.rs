@@ -9,8 +9,7 @@ use std::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::keys::Key;
-use crate::hash::hash_of;
+use crate::{hash::hash_of, keys::WorkloadKey as Key};
 
 /// How often the same template is written to a workload whose injection another client keeps reverting, such as a
 /// GitOps tool if the API server can't reach the webhook: each time is two rollouts.

@@ -4,11 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     api::{WorkloadCounts, limits},
-    controller::{
-        backoff::{Backoff, BlockReason},
-        keys::{Key, PolicyKey},
-    },
+    controller::backoff::{Backoff, BlockReason},
     index::{DesiredState, EvaluatedWorkload},
+    keys::{PolicyKey, WorkloadKey as Key},
     plan::{InjectionState, RolloutTiming, Source},
     scheduler::PolicyStatus,
 };

@@ -21,11 +21,11 @@ use status::status;
 
 use super::{
     context::ReconcileContext,
-    keys::{PolicyKey, policy_key},
     pace::{WaitingItems, paced},
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicyStatus},
+    keys::{PolicyKey, policy_key},
     plan::{self, Source},
     runtime::client,
 };

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     api::{EffectiveValues, GracefulPolicyStatus, limits, merge_condition},
-    controller::{failed_rollout_status, keys::policy_key},
+    controller::failed_rollout_status,
+    keys::policy_key,
     scheduler::PolicyStatus,
     text::truncate_chars,
 };

@@ -11,11 +11,10 @@ use crate::{
     },
     controller::{
         backoff::{Backoff, BlockReason},
-        keys::{Key, key},
         policies::{builder::Blockers, newly_true},
     },
     index::{EvaluatedWorkload, cached_workload::CachedWorkload},
-    keys::PolicyKeys,
+    keys::{PolicyKeys, WorkloadKey as Key},
     plan::{self, Kind, NamespaceContext, Workload},
     scheduler::{FailedRollout, PolicyStatus},
 };
@@ -186,7 +185,7 @@ fn a_message_of_any_length_fits_into_the_status() {
     });
     let workloads: Candidates = vec![deployment("a", &namespace_context)];
     let backoff = Backoff::default();
-    let key = key(Kind::Deployment, &workloads[0].1.object());
+    let key = Key::of(Kind::Deployment, &workloads[0].1.object());
     backoff.block(key, BlockReason::WriteRejected, "é".repeat(10_000));
     let failed: Vec<_> = (100..200).map(|n| format!("{}-{n}", "a".repeat(249))).collect();
     let blockers = Blockers { is_stopped: &|_, _| true, backoff: &backoff };
@@ -225,7 +224,7 @@ fn failed_rollouts_and_rejected_writes_are_conditions() {
     });
     let workloads: Candidates = vec![deployment("a", &namespace_context)];
     let backoff = Backoff::default();
-    let key = key(Kind::Deployment, &workloads[0].1.object());
+    let key = Key::of(Kind::Deployment, &workloads[0].1.object());
     backoff.block(key, BlockReason::WriteRejected, "denied".into());
     let blockers = Blockers { is_stopped: &|_, _| true, backoff: &backoff };
     let failed = |built| failed_in(built, "shop", &["b"]);
@@ -259,7 +258,7 @@ fn a_blocked_policy_has_the_reason_of_the_workload_that_it_names() {
     let blocked = |reasons: &[BlockReason]| {
         let backoff = Backoff::default();
         for ((_, cached, _), reason) in workloads.iter().zip(reasons) {
-            backoff.block(key(Kind::Deployment, &cached.object()), *reason, "why".into());
+            backoff.block(Key::of(Kind::Deployment, &cached.object()), *reason, "why".into());
         }
         let blockers = Blockers { is_stopped: &|_, _| false, backoff: &backoff };
         let built = builder(&policy, &workloads, &blockers);

@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    controller::keys::Key,
     index::{cached_workload::CachedWorkload, caches::Caches, list},
+    keys::WorkloadKey as Key,
     plan::Kind,
 };
 

@@ -22,7 +22,7 @@ use self::{
     facts::{FactFinder, FoundFacts},
     profiles::Profiles,
 };
-use super::{context::ReconcileContext, keys::Key};
+use super::context::ReconcileContext;
 use crate::{
     api::TerminationOutcome as Outcome,
     index::{
@@ -31,6 +31,7 @@ use crate::{
             EndpointEvent, FailedHook, PodEvent, failed_pre_stops, terminating_endpoints, terminating_pods,
         },
     },
+    keys::WorkloadKey as Key,
     plan::InjectionState,
     runtime::metrics::{FailedTerminationLabels, KindLabel, TerminationLabels},
 };

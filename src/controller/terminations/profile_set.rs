@@ -9,7 +9,7 @@ use std::{
 use adieu_observer::{Profile, Termination};
 use tokio::time::Instant;
 
-use crate::controller::keys::Key;
+use crate::keys::WorkloadKey as Key;
 
 /// How many workloads have a profile at most. Those after them are only counted in metrics.
 const MAX_PROFILES: usize = 20_000;

@@ -24,11 +24,12 @@ use crate::{
         FIELD_MANAGER, Recommendation, RecommendationMode, TerminationProfile, TerminationProfileSpec,
         TerminationProfileStatus,
     },
-    controller::{context::ReconcileContext, keys::Key},
+    controller::context::ReconcileContext,
     index::{
         list::{Selectors, for_each},
         workloads::resource,
     },
+    keys::WorkloadKey as Key,
     runtime::client,
 };
 

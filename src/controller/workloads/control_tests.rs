@@ -30,7 +30,7 @@ async fn a_waiting_workload_is_not_reconciled_again_after_its_own_event_or_its_d
     });
     let (context, _senders) = context_with(client, caches, 1);
     let context = Arc::new(context);
-    let [last, deleted] = ["h", "z"].map(|name| key(DEPLOYMENT, &deployment(name)));
+    let [last, deleted] = ["h", "z"].map(|name| Key::of(DEPLOYMENT, &deployment(name)));
     assert!(context.index.is_waiting(&last));
     context.index.requeue_workload(&deleted);
 
@@ -47,7 +47,7 @@ async fn a_waiting_workload_is_not_reconciled_again_after_its_own_event_or_its_d
 async fn a_workload_whose_evaluation_is_outdated_is_evaluated_again_when_it_would_be_written() {
     let caches = following(&json!({"maxConcurrent": 1}), &["a"]);
     let (context, _senders) = context_with(client(|_, _| None), caches, 1);
-    let (context, key) = (Arc::new(context), key(DEPLOYMENT, &deployment("a")));
+    let (context, key) = (Arc::new(context), Key::of(DEPLOYMENT, &deployment("a")));
     let desired = || context.index.get(&key).and_then(|evaluated| evaluated.desired.desired_template);
     let expected = desired();
     let other = json!({

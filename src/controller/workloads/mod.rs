@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     context::ReconcileContext,
-    keys::{Key, key},
     pace::{WaitingItems, paced},
     pod_disruption_budgets,
     scheduling::reference,
@@ -31,6 +30,7 @@ use crate::{
         cached_workload::CachedWorkload,
         workloads::{Events, resource},
     },
+    keys::WorkloadKey as Key,
     plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RecommendationChange, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
     scheduler::progress::{RolloutState, rollout_state},
@@ -102,7 +102,7 @@ async fn reconcile_cached(
     }
     let _memory = context.memory.reserve(&cached).await;
     let object = cached.object();
-    let key = key(kind, &object);
+    let key = Key::of(kind, &object);
     // What follows takes every change until now into account.
     context.index.drop_waiting(&key);
     if cached.too_large().is_some() {
@@ -193,7 +193,7 @@ fn annotation_changes(
     let (workload, resolution) = (Workload::of(kind, object), &evaluation.resolution);
     // Another change of the template would hide that a rollout failed. The index requeues the workload once it is complete.
     let may_apply = resolution.applies && rollout_state(kind, object) == RolloutState::Complete;
-    let recommended = || context.recommendations.get(&key(kind, object), object.metadata.uid.as_deref());
+    let recommended = || context.recommendations.get(&Key::of(kind, object), object.metadata.uid.as_deref());
     let recommendation = if may_apply { recommended() } else { None };
     let applied = recommendation.and_then(|recommendation| {
         let native_sleep = namespace_context.native_sleep;
@@ -244,7 +244,7 @@ fn error_policy(
         tracing::warn!(%kind, %error, "reconciliation failed, retrying");
     }
     context.count(kind, if is_conflict { ReconcileResult::Conflict } else { ReconcileResult::ApiError });
-    Action::requeue(context.backoff.failed(key(kind, &cached.metadata_only())))
+    Action::requeue(context.backoff.failed(Key::of(kind, &cached.metadata_only())))
 }
 
 #[cfg(test)]

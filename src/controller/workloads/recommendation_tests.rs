@@ -67,7 +67,7 @@ fn context(
         recommended_seconds: 55,
         confidence: Confidence::Medium,
     };
-    context.recommendations.set(&key(DEPLOYMENT, &injected()), uid, Some(recommendation));
+    context.recommendations.set(&Key::of(DEPLOYMENT, &injected()), uid, Some(recommendation));
     (Arc::new(context), senders, bodies)
 }
 

@@ -4,14 +4,9 @@ use kube::{ResourceExt as _, core::DynamicObject, runtime::controller::Action};
 use serde_json::Value;
 
 use crate::{
-    controller::{
-        backoff::BlockReason,
-        context::ReconcileContext,
-        keys::{Key, key},
-        scheduling::ReservationGuard,
-        write,
-    },
+    controller::{backoff::BlockReason, context::ReconcileContext, scheduling::ReservationGuard, write},
     index::{rollout_mark, template_hash},
+    keys::WorkloadKey as Key,
     plan::{self, Evaluation, Kind, NamespaceContext, PodTemplate, RolloutTiming, Workload},
     runtime::metrics::ReconcileResult,
     scheduler::SlotRequest,
@@ -33,7 +28,7 @@ pub(super) async fn apply_template(
     evaluation: &Evaluation,
     namespace_context: &NamespaceContext,
 ) -> Result<Action, write::Error> {
-    let key = key(kind, object);
+    let key = Key::of(kind, object);
     let Some(desired) = &evaluation.template else {
         context.unblock(&key);
         context.history.observe(&key, &object.data["spec"]["template"]);
@@ -133,7 +128,7 @@ async fn write_template(
         (_, Some(slot)) => slot.release(),
         (_, None) => {}
     }
-    let key = key(kind, object);
+    let key = Key::of(kind, object);
     let conflicts_always = || context.backoff.is_blocked(&key) || context.backoff.conflicted(key.clone());
     match written {
         None => Ok(Err(Action::await_change())),

@@ -103,20 +103,20 @@ async fn a_workload_that_is_not_written_releases_its_slot() {
     let evaluation = plan::evaluate(&Workload::of(DEPLOYMENT, &object), &namespace_context);
     let desired_template = template_hash(&evaluation.template.unwrap());
     let request = SlotRequest { uid: object.metadata.uid.as_deref(), generation: 1, desired_template };
-    let reserve = || context.scheduling.reserve(&key(DEPLOYMENT, &object), request);
-    assert!(context.index.is_waiting(&key(DEPLOYMENT, &object)));
+    let reserve = || context.scheduling.reserve(&Key::of(DEPLOYMENT, &object), request);
+    assert!(context.index.is_waiting(&Key::of(DEPLOYMENT, &object)));
     assert!(reconciled(&context, object.clone()).await.unwrap_err().is_conflict());
-    assert!(!context.index.is_waiting(&key(DEPLOYMENT, &object)));
+    assert!(!context.index.is_waiting(&Key::of(DEPLOYMENT, &object)));
     let slot = reserve().unwrap();
     assert!(reserve().is_none());
     slot.release();
     // While writes are paused nothing is sent.
     senders[1].send_replace(true);
-    context.index.requeue_workload(&key(DEPLOYMENT, &object));
+    context.index.requeue_workload(&Key::of(DEPLOYMENT, &object));
     assert_eq!(reconciled(&context, object.clone()).await.unwrap(), Action::await_change());
     assert_eq!(*requests_seen.lock().unwrap(), ["PATCH a"]);
     assert!(reserve().is_some());
-    assert!(context.index.is_waiting(&key(DEPLOYMENT, &object)), "it was not reconciled");
+    assert!(context.index.is_waiting(&Key::of(DEPLOYMENT, &object)), "it was not reconciled");
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn a_workload_that_is_not_to_be_written_is_unblocked() {
         let caches = Caches::fixed(policies, vec![], vec![(DEPLOYMENT, deployment("a"))]);
         let answer = serde_json::to_value(deployment("a")).unwrap();
         let (context, _senders) = context_with(client(move |_, _| Some((200, answer.clone()))), caches, 1);
-        let key = key(DEPLOYMENT, &deployment("a"));
+        let key = Key::of(DEPLOYMENT, &deployment("a"));
         let _ = context.backoff.block(key.clone(), BlockReason::WriteRejected, "denied".into());
         let context = Arc::new(context);
         reconciled(&context, deployment("a")).await.unwrap();
@@ -317,7 +317,7 @@ async fn a_rejected_and_a_reverted_write_have_their_own_reasons() {
     ] {
         let (context, _senders, _) = with(&["a"], move |_| Some(answer.clone()));
         reconciled(&context, deployment("a")).await.unwrap();
-        let (reason, message) = context.backoff.cause(&key(DEPLOYMENT, &deployment("a"))).unwrap();
+        let (reason, message) = context.backoff.cause(&Key::of(DEPLOYMENT, &deployment("a"))).unwrap();
         assert_eq!(reason, expected, "{message}");
     }
 }
@@ -334,13 +334,13 @@ async fn a_blocked_workload_without_a_slot_waits_for_one() {
     let _ =
         context.block_and_retry(DEPLOYMENT, &deployment("a"), BlockReason::WriteRejected, "denied".into());
     let request = SlotRequest { uid: b.metadata.uid.as_deref(), generation: 1, desired_template };
-    let slot = context.scheduling.reserve(&key(DEPLOYMENT, &b), request).unwrap();
+    let slot = context.scheduling.reserve(&Key::of(DEPLOYMENT, &b), request).unwrap();
     assert_eq!(reconciled(&context, deployment("a")).await.unwrap(), Action::await_change());
     let mut runnable = pin!(context.scheduling.runnable(DEPLOYMENT));
     while runnable.next().now_or_never().is_some() {}
     slot.release();
     let runnable = timeout(Duration::from_secs(1), runnable.next()).await.unwrap().unwrap();
-    assert_eq!(runnable, reference(&key(DEPLOYMENT, &deployment("a"))));
+    assert_eq!(runnable, reference(&Key::of(DEPLOYMENT, &deployment("a"))));
 }
 
 #[tokio::test]
@@ -355,7 +355,7 @@ async fn failed_attempts_back_off_until_a_reconciliation_succeeds() {
     for _ in 0..10 {
         fail();
     }
-    let key = key(DEPLOYMENT, &deployment("a"));
+    let key = Key::of(DEPLOYMENT, &deployment("a"));
     assert!(context.backoff.failed(key.clone()) >= Duration::from_secs(20), "with jitter, of 30 s");
     assert!(!context.backoff.is_blocked(&key), "the network is down for all workloads");
     reconciled(&context, opted_out()).await.unwrap();
@@ -366,7 +366,7 @@ async fn failed_attempts_back_off_until_a_reconciliation_succeeds() {
 async fn a_workload_that_another_client_keeps_writing_is_blocked_until_a_reconciliation_succeeds() {
     let conflict = |_: &Method| Some((409, failure(409, "the object has been modified")));
     let (context, _senders, _) = with(&["a"], conflict);
-    let key = key(DEPLOYMENT, &deployment("a"));
+    let key = Key::of(DEPLOYMENT, &deployment("a"));
     let mut attempts = 0;
     while let Err(error) = reconciled(&context, deployment("a")).await {
         error_policy(DEPLOYMENT, &deployment("a").into(), &error, &context);
