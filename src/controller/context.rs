@@ -13,7 +13,7 @@ use super::{
     recommendations::Recommendations,
     reconcile_memory::ReconcileMemory,
     replica::Replica,
-    scheduling::{Inputs, Scheduling},
+    scheduling::Scheduling,
     write_history::WriteHistory,
 };
 use crate::{
@@ -52,12 +52,7 @@ impl ReconcileContext {
         events: EventPublisher,
     ) -> Self {
         let (index, backoff) = (Index::new(metrics.evaluations.clone()), Arc::<Backoff>::default());
-        let scheduling = Scheduling::new(Inputs {
-            caches: caches.clone(),
-            index: index.clone(),
-            backoff: backoff.clone(),
-            replica: replica.clone(),
-        });
+        let scheduling = Scheduling::new(caches.clone(), index.clone(), backoff.clone(), replica.clone());
         Self {
             client,
             caches,

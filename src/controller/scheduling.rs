@@ -35,7 +35,10 @@ const STATUS_LAG: SignedDuration = SignedDuration::from_secs(20);
 
 /// The scheduler, and the queues of its decisions. The lock is held for one event and its decisions.
 pub(super) struct Scheduling {
-    inputs: Inputs,
+    caches: Caches,
+    index: Index,
+    backoff: Arc<Backoff>,
+    replica: Replica,
     scheduler: Mutex<RolloutScheduler>,
     clock: Clock,
     /// Workloads that may roll out, by kind in the order of [`Kind::ALL`].
@@ -44,14 +47,6 @@ pub(super) struct Scheduling {
     failures: [ChangeSet<PolicyKey>; 2],
     /// Wakes the driver for a deadline that is earlier than the one it waits for.
     earlier_deadline: Notify,
-}
-
-/// What the events of the scheduler are made from.
-pub(super) struct Inputs {
-    pub(super) caches: Caches,
-    pub(super) index: Index,
-    pub(super) backoff: Arc<Backoff>,
-    pub(super) replica: Replica,
 }
 
 /// A time of day that doesn't jump: the time when it was created, advanced by a monotonic clock.
@@ -74,10 +69,13 @@ pub(super) struct ReservationGuard<'a> {
 }
 
 impl Scheduling {
-    pub(super) fn new(inputs: Inputs) -> Self {
+    pub(super) fn new(caches: Caches, index: Index, backoff: Arc<Backoff>, replica: Replica) -> Self {
         Self {
-            scheduler: Mutex::new(RolloutScheduler::new(inputs.replica.max_concurrent_rollouts)),
-            inputs,
+            scheduler: Mutex::new(RolloutScheduler::new(replica.max_concurrent_rollouts)),
+            caches,
+            index,
+            backoff,
+            replica,
             clock: Clock { made: Instant::now(), at: Timestamp::now() },
             runnable: Kind::ALL.map(|_| ChangeSet::default()),
             failures: [ChangeSet::default(), ChangeSet::default()],
@@ -100,7 +98,7 @@ impl Scheduling {
 
     /// Keeps the scheduler in step with the index, for as long as this replica leads.
     pub(super) async fn run(&self) {
-        let mut is_leader = self.inputs.replica.is_leader.clone();
+        let mut is_leader = self.replica.is_leader.clone();
         loop {
             self.lock().reset();
             if is_leader.wait_for(|is_leader| *is_leader).await.is_err() {
@@ -117,23 +115,23 @@ impl Scheduling {
 
     /// Returns when the index is cleared.
     async fn lead(&self) {
-        let mut version = self.inputs.index.version();
-        while !self.inputs.index.is_complete() {
+        let mut version = self.index.version();
+        while !self.index.is_complete() {
             if version.changed().await.is_err() {
                 return;
             }
         }
-        let (term, changes) = (self.inputs.index.term(), self.inputs.index.changes());
+        let (term, changes) = (self.index.term(), self.index.changes());
         changes.clear();
         self.restore();
-        while self.inputs.index.term() == term {
+        while self.index.term() == term {
             let next = self.lock().next_deadline();
             let changed = tokio::select! {
                 changed = changes.take() => changed,
                 () = self.earlier_deadline.notified() => continue,
                 () = self.wait_until(next) => BTreeSet::new(),
             };
-            if self.inputs.index.term() == term {
+            if self.index.term() == term {
                 self.observe_changes(changed);
             }
         }
@@ -148,21 +146,21 @@ impl Scheduling {
 
     /// Starts with the recorded failures and the rollouts in progress.
     fn restore(&self) {
-        let policies = policies(&self.inputs.caches);
-        let renewed = *self.inputs.replica.previous_renewal.borrow();
+        let policies = policies(&self.caches);
+        let renewed = *self.replica.previous_renewal.borrow();
         self.update(|scheduler, now| {
             scheduler.set_failures_recorded_until(renewed.map(|renewed| renewed - STATUS_LAG));
             for policy in &policies {
-                set_policy(scheduler, &self.inputs, policy, now);
+                self.set_policy(scheduler, policy, now);
             }
             let mut contexts = Contexts::new();
-            for (key, _) in self.inputs.index.all() {
-                observe(scheduler, &self.inputs, &mut contexts, &key, now);
+            for (key, _) in self.index.all() {
+                self.observe(scheduler, &mut contexts, &key, now);
             }
             scheduler.activate();
         });
         // No status is written before the failures are restored.
-        self.inputs.index.requeue_policies(policies);
+        self.index.requeue_policies(policies);
     }
 
     fn observe_changes(&self, changed: BTreeSet<IndexChange>) {
@@ -170,13 +168,13 @@ impl Scheduling {
             let mut contexts = Contexts::new();
             for change in &changed {
                 match change {
-                    IndexChange::Policy(policy) => set_policy(scheduler, &self.inputs, policy, now),
-                    IndexChange::Workload(key) => observe(scheduler, &self.inputs, &mut contexts, key, now),
+                    IndexChange::Policy(policy) => self.set_policy(scheduler, policy, now),
+                    IndexChange::Workload(key) => self.observe(scheduler, &mut contexts, key, now),
                 }
             }
             // A failure that is kept because a policy can't be decoded has no event of its own.
             if changed.iter().any(|change| matches!(change, IndexChange::Policy(_))) {
-                observe_retained_failures(scheduler, &self.inputs, &mut contexts, now);
+                self.observe_retained_failures(scheduler, &mut contexts, now);
             }
             scheduler.expire(now);
         });
@@ -185,12 +183,12 @@ impl Scheduling {
     /// Observes everything, for tests.
     #[cfg(test)]
     pub(super) fn refresh(&self) {
-        if !self.inputs.index.is_complete() {
+        if !self.index.is_complete() {
             return;
         }
         if self.is_active() {
-            let all = self.inputs.index.all().into_iter().map(|(key, _)| IndexChange::Workload(key));
-            let policies = policies(&self.inputs.caches).into_iter().map(IndexChange::Policy);
+            let all = self.index.all().into_iter().map(|(key, _)| IndexChange::Workload(key));
+            let policies = policies(&self.caches).into_iter().map(IndexChange::Policy);
             self.observe_changes(policies.chain(all).collect());
         } else {
             self.restore();
@@ -241,7 +239,7 @@ impl Scheduling {
             let (before, counts) = (scheduler.next_deadline(), scheduler.counts());
             let outcome = event(&mut scheduler, now);
             // While writes are paused, offers would only expire.
-            let runnable = if self.inputs.replica.may_write(&self.inputs.caches) {
+            let runnable = if self.replica.may_write(&self.caches) {
                 scheduler.take_runnable(now)
             } else {
                 BTreeSet::new()
@@ -258,19 +256,76 @@ impl Scheduling {
         self.requeue_policies(changed);
         if is_recounted {
             // Metrics have the counts.
-            self.inputs.index.notify();
+            self.index.notify();
         }
         outcome
     }
 
     /// Requeues policies whose failed rollouts changed, and those whose workloads wait for them.
     fn requeue_policies(&self, changed: BTreeSet<PolicyKey>) {
-        let index = &self.inputs.index;
+        let index = &self.index;
         let waiting = changed.iter().flat_map(|policy| index.of_policy(policy));
         index.requeue_policies(waiting.flat_map(|(_, evaluation)| evaluation.desired.counted_by.clone()));
         for policy in changed {
             self.failures[usize::from(policy.is_cluster_scoped())].add(policy);
         }
+    }
+
+    fn set_policy(&self, scheduler: &mut RolloutScheduler, policy: &PolicyKey, now: Timestamp) {
+        match failed_rollout_status::settings_and_failures(&self.caches, policy) {
+            Some((settings, status)) => {
+                let is_new = !scheduler.has_policy(policy);
+                scheduler.set_policy(policy, settings.generation, settings.failures, now);
+                if is_new {
+                    scheduler.restore(policy, failed_rollout_status::restored(policy, &status), now);
+                }
+            }
+            None if failed_rollout_status::is_unusable(&self.caches, policy) => {}
+            None => scheduler.remove_policy(policy, now),
+        }
+    }
+
+    fn observe(&self, scheduler: &mut RolloutScheduler, contexts: &mut Contexts, key: &Key, now: Timestamp) {
+        let evaluation = self.index.get(key);
+        match evaluation.and_then(|evaluation| evaluation.snapshot()) {
+            Some(snapshot) => {
+                scheduler.observe(key, snapshot, now);
+                scheduler.set_blocked(key, self.backoff.is_blocked(key), now);
+            }
+            // The policy that manages it may be the one that can't be decoded.
+            None if scheduler.has_failures(key) && self.is_unknown(contexts, key) => {}
+            None => scheduler.remove(key),
+        }
+    }
+
+    /// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known again.
+    fn observe_retained_failures(
+        &self,
+        scheduler: &mut RolloutScheduler,
+        contexts: &mut Contexts,
+        now: Timestamp,
+    ) {
+        let (policies, workloads) = scheduler.with_failures();
+        for policy in policies {
+            self.set_policy(scheduler, &policy, now);
+        }
+        for key in workloads.iter().filter(|key| self.index.get(key).is_none()) {
+            self.observe(scheduler, contexts, key, now);
+        }
+    }
+
+    /// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or out.
+    fn is_unknown(&self, contexts: &mut Contexts, Key { kind, namespace, name }: &Key) -> bool {
+        let namespace_context = contexts
+            .entry(namespace.clone())
+            .or_insert_with_key(|namespace| self.caches.namespace_context(namespace));
+        if !namespace_context.has_unusable_policy {
+            return false;
+        }
+        let object = self.caches.workloads().get(*kind, namespace, name);
+        object.is_some_and(|object| {
+            plan::resolve(&Workload::of(*kind, &object), namespace_context).opt_in == OptIn::Unspecified
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, RolloutScheduler> {
@@ -324,71 +379,8 @@ pub(super) fn policies(caches: &Caches) -> Vec<PolicyKey> {
     of_namespaces.chain(cluster_policies).collect()
 }
 
-fn set_policy(scheduler: &mut RolloutScheduler, inputs: &Inputs, policy: &PolicyKey, now: Timestamp) {
-    match failed_rollout_status::settings_and_failures(&inputs.caches, policy) {
-        Some((settings, status)) => {
-            let is_new = !scheduler.has_policy(policy);
-            scheduler.set_policy(policy, settings.generation, settings.failures, now);
-            if is_new {
-                scheduler.restore(policy, failed_rollout_status::restored(policy, &status), now);
-            }
-        }
-        None if failed_rollout_status::is_unusable(&inputs.caches, policy) => {}
-        None => scheduler.remove_policy(policy, now),
-    }
-}
-
 /// The contexts of namespaces, each made once: it has the namespace's Services.
 type Contexts = HashMap<String, NamespaceContext>;
-
-fn observe(
-    scheduler: &mut RolloutScheduler,
-    inputs: &Inputs,
-    contexts: &mut Contexts,
-    key: &Key,
-    now: Timestamp,
-) {
-    let evaluation = inputs.index.get(key);
-    match evaluation.and_then(|evaluation| evaluation.snapshot()) {
-        Some(snapshot) => {
-            scheduler.observe(key, snapshot, now);
-            scheduler.set_blocked(key, inputs.backoff.is_blocked(key), now);
-        }
-        // The policy that manages it may be the one that can't be decoded.
-        None if scheduler.has_failures(key) && is_unknown(inputs, contexts, key) => {}
-        None => scheduler.remove(key),
-    }
-}
-
-/// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known again.
-fn observe_retained_failures(
-    scheduler: &mut RolloutScheduler,
-    inputs: &Inputs,
-    contexts: &mut Contexts,
-    now: Timestamp,
-) {
-    let (policies, workloads) = scheduler.with_failures();
-    for policy in policies {
-        set_policy(scheduler, inputs, &policy, now);
-    }
-    for key in workloads.iter().filter(|key| inputs.index.get(key).is_none()) {
-        observe(scheduler, inputs, contexts, key, now);
-    }
-}
-
-/// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or out.
-fn is_unknown(inputs: &Inputs, contexts: &mut Contexts, Key { kind, namespace, name }: &Key) -> bool {
-    let namespace_context = contexts
-        .entry(namespace.clone())
-        .or_insert_with_key(|namespace| inputs.caches.namespace_context(namespace));
-    if !namespace_context.has_unusable_policy {
-        return false;
-    }
-    let object = inputs.caches.workloads().get(*kind, namespace, name);
-    object.is_some_and(|object| {
-        plan::resolve(&Workload::of(*kind, &object), namespace_context).opt_in == OptIn::Unspecified
-    })
-}
 
 #[cfg(test)]
 #[path = "scheduling_tests.rs"]

@@ -72,7 +72,7 @@ async fn a_policy_that_can_not_be_decoded_is_not_deleted() {
     for (name, is_kept) in [("undecodable", true), ("deleted", false)] {
         let policy = policy_key("shop", &Source::Policy(name.into()));
         scheduler.set_policy(&policy, Some(1), FailureLimit::Default, now);
-        set_policy(&mut scheduler, &context.scheduling.inputs, &policy, now);
+        context.scheduling.set_policy(&mut scheduler, &policy, now);
         assert_eq!(scheduler.has_policy(&policy), is_kept, "{name}");
     }
 }
@@ -117,17 +117,17 @@ async fn a_failure_is_kept_while_its_policy_can_not_be_decoded() {
         let (mut scheduler, now) = (RolloutScheduler::new(1), Timestamp::UNIX_EPOCH);
         scheduler.restore(&policy_key("shop", &Source::Policy("all".into())), [failure.clone()], now);
         scheduler.observe(&key, snapshot.clone(), now);
-        observe(&mut scheduler, &context.scheduling.inputs, &mut Contexts::new(), &key, now);
+        context.scheduling.observe(&mut scheduler, &mut Contexts::new(), &key, now);
         let is_kept = is_undecodable && !is_opted_out;
         assert_eq!(scheduler.has_failures(&key), is_kept);
-        observe_retained_failures(&mut scheduler, &context.scheduling.inputs, &mut Contexts::new(), now);
+        context.scheduling.observe_retained_failures(&mut scheduler, &mut Contexts::new(), now);
         assert_eq!(scheduler.has_failures(&key), is_kept);
         // The same policy, which matches no workload any more.
         let mut policy = GracefulPolicy::clone(&caches().policies().state()[0]);
         policy.spec.selector = None;
         let (context, _senders) =
             context_with(client(|_, _| None), Caches::fixed(vec![policy], vec![], workloads), 1);
-        observe_retained_failures(&mut scheduler, &context.scheduling.inputs, &mut Contexts::new(), now);
+        context.scheduling.observe_retained_failures(&mut scheduler, &mut Contexts::new(), now);
         assert!(!scheduler.has_failures(&key), "its policy is known again");
     }
 }
