@@ -19,7 +19,7 @@ use super::{backoff::Backoff, failed_rollout_status, replica::Replica};
 use crate::{
     index::{
         ChangeSet, Index, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
-        workloads::resource,
+        workloads::reference,
     },
     keys::{PolicyKey, WorkloadKey as Key, policy_key},
     plan::{self, Kind, NamespaceContext, OptIn, Source, Workload},
@@ -361,11 +361,6 @@ impl Drop for ReservationGuard<'_> {
             self.finish(RolloutScheduler::outcome_unknown);
         }
     }
-}
-
-/// The reference of a workload in its controller.
-pub(super) fn reference(key: &Key) -> ObjectRef<CachedWorkload> {
-    ObjectRef::new_with(&key.name, resource(key.kind)).within(&key.namespace)
 }
 
 /// The policies in the caches.

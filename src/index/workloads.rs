@@ -295,7 +295,7 @@ impl Recorder {
             Ok(watcher::Event::Apply(workload)) => {
                 self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
                 self.record_replicas(workload);
-                self.replicas.prune(|key| self.store.get(&reference(self.kind, key)).is_some());
+                self.replicas.prune(|key| self.store.get(&reference(key)).is_some());
             }
             Ok(watcher::Event::Delete(workload)) => {
                 self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
@@ -321,8 +321,10 @@ impl Recorder {
     }
 }
 
-fn reference(kind: Kind, key: &WorkloadKey) -> ObjectRef<CachedWorkload> {
-    ObjectRef::new_with(&key.name, resource(kind)).within(&key.namespace)
+/// The reference of a workload in its store.
+#[must_use]
+pub fn reference(key: &WorkloadKey) -> ObjectRef<CachedWorkload> {
+    ObjectRef::new_with(&key.name, resource(key.kind)).within(&key.namespace)
 }
 
 #[cfg(test)]

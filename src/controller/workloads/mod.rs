@@ -20,15 +20,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     context::ReconcileContext,
     pace::{WaitingItems, paced},
-    pod_disruption_budgets,
-    scheduling::reference,
-    write,
+    pod_disruption_budgets, write,
 };
 use crate::{
     api::annotations::APPLIED_RECOMMENDATION,
     index::{
         cached_workload::CachedWorkload,
-        workloads::{Events, resource},
+        workloads::{Events, reference, resource},
     },
     keys::WorkloadKey as Key,
     plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RecommendationChange, RolloutTiming, Workload},

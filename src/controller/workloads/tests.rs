@@ -12,7 +12,7 @@ use crate::{
         FIELD_MANAGER,
         annotations::{ACCEPTED, PENDING},
     },
-    controller::{backoff::BlockReason, scheduling::reference, test_support::context_with},
+    controller::{backoff::BlockReason, test_support::context_with},
     index::{caches::Caches, template_hash, unusable_objects::UnusableReason},
     runtime::client::LIMIT,
     runtime::test_support::{client, client_of_bodies, failure},
