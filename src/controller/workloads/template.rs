@@ -12,14 +12,6 @@ use crate::{
     scheduler::SlotRequest,
 };
 
-/// Whether a template may be written now.
-enum WritePermission<'a> {
-    /// It may, with the slot that a queued workload needs.
-    Granted(Option<ReservationGuard<'a>>),
-    /// It may not. When to reconcile again.
-    Denied(Action),
-}
-
 /// Writes the desired template, if it may be written now.
 pub(super) async fn apply_template(
     kind: Kind,
@@ -36,8 +28,8 @@ pub(super) async fn apply_template(
         return Ok(Action::await_change());
     };
     let slot = match permission(object, context, &key, evaluation, desired) {
-        WritePermission::Granted(slot) => slot,
-        WritePermission::Denied(action) => return Ok(action),
+        Ok(slot) => slot,
+        Err(action) => return Ok(action),
     };
     let written = match write_template(kind, object, context, desired, slot).await? {
         Ok(written) => written,
@@ -58,36 +50,36 @@ pub(super) async fn apply_template(
     Ok(Action::await_change())
 }
 
+/// The permission to write a template now, with the slot that a queued workload needs. Without it, when to reconcile again.
 fn permission<'a>(
     object: &DynamicObject,
     context: &'a ReconcileContext,
     key: &Key,
     evaluation: &Evaluation,
     desired: &Value,
-) -> WritePermission<'a> {
+) -> Result<Option<ReservationGuard<'a>>, Action> {
     match evaluation.timing {
         RolloutTiming::Immediate | RolloutTiming::Queued => {}
         RolloutTiming::DryRun => {
             context.unblock(key);
             context.events.would_inject(key.kind, object, desired, evaluation);
             context.count(key.kind, ReconcileResult::Audit);
-            return WritePermission::Denied(Action::await_change());
+            return Err(Action::await_change());
         }
         RolloutTiming::NextUpdate => {
             context.unblock(key);
             context.count(key.kind, ReconcileResult::Waiting);
-            return WritePermission::Denied(Action::await_change());
+            return Err(Action::await_change());
         }
     }
     if context.history.is_reverted_repeatedly(key, desired) {
         let message = "injected fields are being reverted (by a GitOps tool?) and the webhook is not called: check that \
                       the API server can reach it, or opt the workload out in Git";
         let reason = BlockReason::InjectionReverted;
-        let action = context.block_and_retry(key.kind, object, reason, message.into());
-        return WritePermission::Denied(action);
+        return Err(context.block_and_retry(key.kind, object, reason, message.into()));
     }
     if evaluation.timing == RolloutTiming::Immediate {
-        return WritePermission::Granted(None);
+        return Ok(None);
     }
     let request = SlotRequest {
         uid: object.metadata.uid.as_deref(),
@@ -95,7 +87,7 @@ fn permission<'a>(
         desired_template: template_hash(desired),
     };
     if let Some(slot) = context.scheduling.reserve(key, request) {
-        return WritePermission::Granted(Some(slot));
+        return Ok(Some(slot));
     }
     let is_outdated = context.index.get(key).is_some_and(|evaluated| {
         evaluated.rollout.generation.unwrap_or(0) == request.generation
@@ -107,7 +99,7 @@ fn permission<'a>(
     }
     context.count(key.kind, ReconcileResult::Waiting);
     // The scheduler requeues it when it may roll out.
-    WritePermission::Denied(Action::await_change())
+    Err(Action::await_change())
 }
 
 /// Writes the template, and commits or releases the slot by the outcome. The written object, or when to retry.
