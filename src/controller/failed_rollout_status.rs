@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::{
-    api::{FailedRolloutStatus, GracefulPolicySpec, GracefulPolicyStatus, IntOrString, limits},
+    api::{FailedRolloutStatus, GracefulPolicySpec, GracefulPolicyStatus, limits},
     index::caches::Caches,
     keys::{PolicyKey, WorkloadKey as Key},
     plan::Source,
@@ -26,7 +26,7 @@ pub(super) fn settings_and_failures(
     policy: &PolicyKey,
 ) -> Option<(PolicySettings, Vec<FailedRolloutStatus>)> {
     let of = |spec: &GracefulPolicySpec, status: Option<&GracefulPolicyStatus>, generation| {
-        let settings = PolicySettings { generation, failures: failure_limit(spec) };
+        let settings = PolicySettings { generation, failures: FailureLimit::of(spec) };
         (settings, status.map(|status| status.failed_rollouts.clone()).unwrap_or_default())
     };
     match policy.source() {
@@ -51,18 +51,6 @@ pub(super) fn is_unusable(caches: &Caches, policy: &PolicyKey) -> bool {
     };
     // The name of an object that is too large to be read may be unknown.
     ["", name].iter().any(|name| caches.unusable().has(kind, policy.namespace(), name))
-}
-
-/// How many rollouts of the policy may fail.
-fn failure_limit(spec: &GracefulPolicySpec) -> FailureLimit {
-    match spec.rollout.as_ref().and_then(|rollout| rollout.max_failures.as_ref()) {
-        None => FailureLimit::Default,
-        Some(IntOrString::Int(number)) => FailureLimit::Count(usize::try_from(*number).unwrap_or(1)),
-        Some(IntOrString::String(text)) => {
-            let percent = text.strip_suffix('%').and_then(|percent| percent.parse().ok());
-            percent.map_or(FailureLimit::Default, FailureLimit::Percent)
-        }
-    }
 }
 
 /// The failures as the status of a policy records them. If not all fit, one of each namespace comes before the others,
@@ -129,8 +117,6 @@ fn hash(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::{api::RolloutFailureReason, keys::policy_key, plan::Kind};
 
@@ -182,17 +168,5 @@ mod tests {
         assert_eq!(recorded.len(), limits::FAILED_ROLLOUTS);
         let namespaces: Vec<_> = recorded.iter().filter_map(|record| record.namespace.as_deref()).collect();
         assert_eq!((namespaces[0], *namespaces.last().unwrap()), ("many", "one"));
-    }
-
-    #[test]
-    fn a_number_or_a_percentage_of_rollouts_may_fail() {
-        for (rollout, expected) in [
-            (json!({}), FailureLimit::Default),
-            (json!({"maxFailures": 5}), FailureLimit::Count(5)),
-            (json!({"maxFailures": "5%"}), FailureLimit::Percent(5)),
-        ] {
-            let spec = serde_json::from_value(json!({"rollout": rollout})).unwrap();
-            assert_eq!(failure_limit(&spec), expected);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Failed rollouts, and how many may fail.
 
 use adieu_core::{
-    api::{RolloutFailureReason, limits::FAILED_ROLLOUTS},
+    api::{GracefulPolicySpec, IntOrString, RolloutFailureReason, limits::FAILED_ROLLOUTS},
     keys::WorkloadKey,
 };
 use k8s_openapi::jiff::Timestamp;
@@ -55,6 +55,19 @@ pub enum FailureLimit {
 }
 
 impl FailureLimit {
+    /// That of a policy.
+    #[must_use]
+    pub fn of(policy: &GracefulPolicySpec) -> Self {
+        match policy.rollout.as_ref().and_then(|rollout| rollout.max_failures.as_ref()) {
+            None => Self::Default,
+            Some(IntOrString::Int(number)) => Self::Count(usize::try_from(*number).unwrap_or(1)),
+            Some(IntOrString::String(text)) => {
+                let percent = text.strip_suffix('%').and_then(|percent| percent.parse().ok());
+                percent.map_or(Self::Default, Self::Percent)
+            }
+        }
+    }
+
     /// The number, for a policy that matches `matched` workloads: at most as many as a status records, because the next
     /// leader knows no more.
     pub(super) fn number(self, matched: usize, default: usize) -> usize {
@@ -83,7 +96,21 @@ pub struct PolicyStatus {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_number_or_a_percentage_of_rollouts_may_fail() {
+        for (rollout, expected) in [
+            (json!({}), FailureLimit::Default),
+            (json!({"maxFailures": 5}), FailureLimit::Count(5)),
+            (json!({"maxFailures": "5%"}), FailureLimit::Percent(5)),
+        ] {
+            let spec = serde_json::from_value(json!({"rollout": rollout})).unwrap();
+            assert_eq!(FailureLimit::of(&spec), expected);
+        }
+    }
 
     #[test]
     fn a_policy_stops_after_as_many_failures_as_a_status_records_at_most() {
