@@ -3,55 +3,12 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 
 use crate::{
-    api::{FailedRolloutStatus, GracefulPolicySpec, GracefulPolicyStatus, limits},
-    index::caches::Caches,
+    api::{FailedRolloutStatus, limits},
     keys::{PolicyKey, WorkloadKey as Key},
-    plan::Source,
-    scheduler::{FailedRollout, FailureLimit},
+    scheduler::FailedRollout,
 };
-
-/// The settings of a policy for the scheduler.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PolicySettings {
-    pub(super) generation: Option<i64>,
-    pub(super) failures: FailureLimit,
-}
-
-/// The settings of a policy, and the failed rollouts that its status records. `None` if it doesn't exist.
-pub(super) fn settings_and_failures(
-    caches: &Caches,
-    policy: &PolicyKey,
-) -> Option<(PolicySettings, Vec<FailedRolloutStatus>)> {
-    let of = |spec: &GracefulPolicySpec, status: Option<&GracefulPolicyStatus>, generation| {
-        let settings = PolicySettings { generation, failures: FailureLimit::of(spec) };
-        (settings, status.map(|status| status.failed_rollouts.clone()).unwrap_or_default())
-    };
-    match policy.source() {
-        Source::Policy(name) => {
-            let found = caches.policies().get(&ObjectRef::new(name).within(policy.namespace()))?;
-            Some(of(&found.spec, found.status.as_ref(), found.metadata.generation))
-        }
-        Source::ClusterPolicy(name) => {
-            let found = caches.cluster_policies().get(&ObjectRef::new(name))?;
-            Some(of(&found.spec.policy, found.status.as_ref(), found.metadata.generation))
-        }
-        _ => None,
-    }
-}
-
-/// Whether a policy exists, and can't be used.
-pub(super) fn is_unusable(caches: &Caches, policy: &PolicyKey) -> bool {
-    let (kind, name) = match policy.source() {
-        Source::Policy(name) => ("GracefulPolicy", name),
-        Source::ClusterPolicy(name) => ("ClusterGracefulPolicy", name),
-        _ => return false,
-    };
-    // The name of an object that is too large to be read may be unknown.
-    ["", name].iter().any(|name| caches.unusable().has(kind, policy.namespace(), name))
-}
 
 /// The failures as the status of a policy records them. If not all fit, one of each namespace comes before the others,
 /// because a cluster policy stops in each of these namespaces, and `superseded` ones, which stop nothing, come last.
@@ -118,7 +75,11 @@ fn hash(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::RolloutFailureReason, keys::policy_key, plan::Kind};
+    use crate::{
+        api::RolloutFailureReason,
+        keys::policy_key,
+        plan::{Kind, Source},
+    };
 
     #[test]
     fn recorded_failures_are_restored() {

@@ -9,6 +9,7 @@ mod failed_rollout_status;
 mod pace;
 mod pod_disruption_budgets;
 mod policies;
+mod policy;
 mod policy_metrics;
 mod recommendations;
 mod reconcile_memory;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
     keys::PolicyKey,
-    plan::Source,
     runtime::metrics::{KindLabel, Metrics, PolicyWorkloadLabels, WorkloadState},
 };
 
@@ -70,11 +69,10 @@ fn series(
 ) -> HashMap<PolicyWorkloadLabels, i64> {
     let mut series = HashMap::new();
     for policy in policies {
-        let is_own = own.contains(policy);
-        let (kind, namespace, name) = match policy.source() {
-            Source::Policy(name) if is_own => ("GracefulPolicy", policy.namespace(), name.as_str()),
-            Source::ClusterPolicy(name) if is_own => ("ClusterGracefulPolicy", "", name.as_str()),
-            _ => (OTHER, "", OTHER),
+        let (kind, namespace, name) = if own.contains(policy) {
+            (policy.kind(), policy.namespace(), policy.name())
+        } else {
+            (OTHER, "", OTHER)
         };
         for &state in WorkloadState::ALL {
             let labels = PolicyWorkloadLabels {
@@ -93,7 +91,7 @@ fn series(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::policy_key;
+    use crate::{keys::policy_key, plan::Source};
 
     fn policy(namespace: &str, name: &str) -> PolicyKey {
         policy_key(namespace, &Source::Policy(name.to_owned()))

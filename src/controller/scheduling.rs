@@ -9,22 +9,29 @@ use std::{
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{ResourceExt as _, core::DynamicObject, runtime::reflector::ObjectRef};
+use kube::{core::DynamicObject, runtime::reflector::ObjectRef};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
 };
 
-use super::{backoff::Backoff, failed_rollout_status, replica::Replica};
+use super::{
+    backoff::Backoff,
+    failed_rollout_status::restored,
+    policy::{Policy, policies},
+    replica::Replica,
+};
 use crate::{
+    api::{ClusterGracefulPolicy, GracefulPolicy},
     index::{
         ChangeSet, Index, IndexChange, cached_workload::CachedWorkload, caches::Caches, template_hash,
         workloads::reference,
     },
-    keys::{PolicyKey, WorkloadKey as Key, policy_key},
-    plan::{self, Kind, NamespaceContext, OptIn, Source, Workload},
+    keys::{PolicyKey, WorkloadKey as Key},
+    plan::{self, Kind, NamespaceContext, OptIn, Workload},
     scheduler::{
-        PolicyStatus, RolloutCounts, RolloutScheduler, SlotRequest, SlotReservation, WrittenRevision,
+        FailureLimit, PolicyStatus, RolloutCounts, RolloutScheduler, SlotRequest, SlotReservation,
+        WrittenRevision,
     },
 };
 
@@ -271,17 +278,27 @@ impl Scheduling {
         }
     }
 
-    fn set_policy(&self, scheduler: &mut RolloutScheduler, policy: &PolicyKey, now: Timestamp) {
-        match failed_rollout_status::settings_and_failures(&self.caches, policy) {
-            Some((settings, status)) => {
-                let is_new = !scheduler.has_policy(policy);
-                scheduler.set_policy(policy, settings.generation, settings.failures, now);
-                if is_new {
-                    scheduler.restore(policy, failed_rollout_status::restored(policy, &status), now);
-                }
+    fn set_policy(&self, scheduler: &mut RolloutScheduler, key: &PolicyKey, now: Timestamp) {
+        if key.is_cluster_scoped() {
+            self.set_policy_of::<ClusterGracefulPolicy>(scheduler, key, now);
+        } else {
+            self.set_policy_of::<GracefulPolicy>(scheduler, key, now);
+        }
+    }
+
+    fn set_policy_of<P: Policy>(&self, scheduler: &mut RolloutScheduler, key: &PolicyKey, now: Timestamp) {
+        let Some(policy) = P::store(&self.caches).get(&P::reference(key)) else {
+            // The name of an object that is too large to be read may be unknown.
+            let unusable = self.caches.unusable();
+            if !["", key.name()].iter().any(|name| unusable.has(key.kind(), key.namespace(), name)) {
+                scheduler.remove_policy(key, now);
             }
-            None if failed_rollout_status::is_unusable(&self.caches, policy) => {}
-            None => scheduler.remove_policy(policy, now),
+            return;
+        };
+        let is_new = !scheduler.has_policy(key);
+        scheduler.set_policy(key, policy.meta().generation, FailureLimit::of(policy.spec()), now);
+        if is_new && let Some(status) = policy.status() {
+            scheduler.restore(key, restored(key, &status.failed_rollouts), now);
         }
     }
 
@@ -361,17 +378,6 @@ impl Drop for ReservationGuard<'_> {
             self.finish(RolloutScheduler::outcome_unknown);
         }
     }
-}
-
-/// The policies in the caches.
-pub(super) fn policies(caches: &Caches) -> Vec<PolicyKey> {
-    let of_namespaces = caches.policies().state().into_iter().map(|policy| {
-        policy_key(&policy.namespace().unwrap_or_default(), &Source::Policy(policy.name_any()))
-    });
-    let cluster_policies = caches.cluster_policies().state().into_iter();
-    let cluster_policies =
-        cluster_policies.map(|policy| policy_key("", &Source::ClusterPolicy(policy.name_any())));
-    of_namespaces.chain(cluster_policies).collect()
 }
 
 /// The contexts of namespaces, each made once: it has the namespace's Services.

@@ -1,14 +1,17 @@
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use tokio::{task::yield_now, time::timeout};
 
 use super::*;
 use crate::{
-    api::{GracefulPolicy, RolloutFailureReason},
+    api::RolloutFailureReason,
     controller::test_support::context_with,
     index::unusable_objects::UnusableReason,
+    keys::policy_key,
+    plan::Source,
     runtime::test_support::client,
-    scheduler::{FailedRollout, FailureLimit, Snapshot, progress::RolloutState},
+    scheduler::{FailedRollout, Snapshot, progress::RolloutState},
 };
 
 /// Two Deployments whose rollouts are complete, and a policy that changes one at a time.

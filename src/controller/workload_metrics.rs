@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     backoff::Backoff,
     context::ReconcileContext,
+    policy::policies,
     policy_metrics::{PolicyCounts, PolicyMetrics},
-    scheduling::policies,
 };
 use crate::{
     index::{DesiredState, Index},

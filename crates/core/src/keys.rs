@@ -52,6 +52,19 @@ impl PolicyKey {
         &self.0.1
     }
 
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.is_cluster_scoped() { "ClusterGracefulPolicy" } else { "GracefulPolicy" }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let (Source::Policy(name) | Source::ClusterPolicy(name)) = self.source() else { return "" };
+        name
+    }
+
     /// Whether it is a `ClusterGracefulPolicy`.
     #[must_use]
     pub fn is_cluster_scoped(&self) -> bool {
@@ -131,9 +144,11 @@ mod tests {
         let key = policy_key("shop", &cluster);
         assert_eq!(key, policy_key("bank", &cluster));
         assert_eq!((key.namespace(), key.source(), key.is_cluster_scoped()), ("", &cluster, true));
+        assert_eq!((key.kind(), key.name()), ("ClusterGracefulPolicy", "all"));
         let key = policy_key("shop", &namespaced);
         assert_ne!(key, policy_key("bank", &namespaced));
         assert_eq!((key.namespace(), key.source(), key.is_cluster_scoped()), ("shop", &namespaced, false));
+        assert_eq!((key.kind(), key.name()), ("GracefulPolicy", "all"));
     }
 
     #[test]

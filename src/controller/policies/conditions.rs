@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 
 use kube::core::Selector;
 
-use super::{
-    builder::{BlockedWorkload, StatusBuilder, name_in},
-    kind::Policy,
-};
+use super::builder::{BlockedWorkload, StatusBuilder, name_in};
 use crate::{
     api::{GracefulPolicySpec, Mode, WorkloadCounts},
+    controller::policy::Policy,
     scheduler::{FailedRollout, PolicyStatus},
     text::counted,
 };

@@ -2,7 +2,6 @@
 
 mod builder;
 mod conditions;
-mod kind;
 mod status;
 
 use std::{sync::Arc, time::Duration};
@@ -10,11 +9,10 @@ use std::{sync::Arc, time::Duration};
 use builder::{Blockers, StatusBuilder};
 use futures::{StreamExt as _, future::ready, stream};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
-use kind::Policy;
 use kube::{
     ResourceExt as _,
     api::{Patch, PatchParams, Request},
-    runtime::{Config, Controller, controller::Action, reflector::ObjectRef, watcher},
+    runtime::{Config, Controller, controller::Action, watcher},
 };
 use serde_json::json;
 use status::status;
@@ -22,11 +20,12 @@ use status::status;
 use super::{
     context::ReconcileContext,
     pace::{WaitingItems, paced},
+    policy::Policy,
 };
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicyStatus},
-    keys::{PolicyKey, policy_key},
-    plan::{self, Source},
+    keys::PolicyKey,
+    plan,
     runtime::client,
 };
 
@@ -49,9 +48,7 @@ pub(super) async fn control(context: Arc<ReconcileContext>) {
 async fn control_kind<P: Policy>(context: Arc<ReconcileContext>) {
     let changed = context.index.changed_policies(P::CLUSTER_SCOPED).stream(DEBOUNCE);
     let store = P::store(&context.caches).clone();
-    let is_needed = move |policy: &PolicyKey| {
-        reference::<P>(policy).is_some_and(|reference| store.get(&reference).is_some())
-    };
+    let is_needed = move |policy: &PolicyKey| store.get(&P::reference(policy)).is_some();
     let waiting = WaitingItems { namespace: PolicyKey::namespace, is_needed: Box::new(is_needed) };
     let changed = paced(changed, waiting, context.pace.clone());
     // The next leader must find them, so they don't wait for others.
@@ -59,18 +56,12 @@ async fn control_kind<P: Policy>(context: Arc<ReconcileContext>) {
     // The caches watch the policies already.
     Controller::for_stream(stream::pending::<Result<P, watcher::Error>>(), P::store(&context.caches).clone())
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(changed.filter_map(|policy| ready(reference::<P>(&policy))))
-        .reconcile_on(failures.filter_map(|policy| ready(reference::<P>(&policy))))
+        .reconcile_on(changed.map(|policy| P::reference(&policy)))
+        .reconcile_on(failures.map(|policy| P::reference(&policy)))
         .reconcile_all_on(context.permissions())
         .run(reconcile_catching_panics::<P>, error_policy, context)
         .for_each(|_| ready(()))
         .await;
-}
-
-fn reference<P: Policy>(policy: &PolicyKey) -> Option<ObjectRef<P>> {
-    let (Source::Policy(name) | Source::ClusterPolicy(name)) = policy.source() else { return None };
-    let reference = ObjectRef::new(name);
-    Some(if P::CLUSTER_SCOPED { reference } else { reference.within(policy.namespace()) })
 }
 
 /// Reconciles a policy. A panic is a failed attempt.
@@ -78,14 +69,14 @@ async fn reconcile_catching_panics<P: Policy>(
     policy: Arc<P>,
     context: Arc<ReconcileContext>,
 ) -> Result<Action, kube::Error> {
-    context.attempt(P::KIND, reconcile(policy, context.clone())).await.unwrap_or_else(Err)
+    context.attempt(policy.key().kind(), reconcile(policy, context.clone())).await.unwrap_or_else(Err)
 }
 
 async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) -> Result<Action, kube::Error> {
     if !context.replica.is_leader() {
         return Ok(Action::await_change());
     }
-    let key = policy_key(&policy.namespace().unwrap_or_default(), &policy.source());
+    let key = policy.key();
     // Before its workloads are evaluated a policy matches none, and would be ready. The index requeues it then.
     if !context.index.has_applied(&key, policy.meta()) {
         return Ok(Action::await_change());

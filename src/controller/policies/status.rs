@@ -8,12 +8,10 @@ use k8s_openapi::{
 use super::{
     builder::StatusBuilder,
     conditions::{blocked, conflicted, drain_too_short, ready, stalled},
-    kind::Policy,
 };
 use crate::{
     api::{EffectiveValues, GracefulPolicyStatus, limits, merge_condition},
-    controller::failed_rollout_status,
-    keys::policy_key,
+    controller::{failed_rollout_status, policy::Policy},
     scheduler::PolicyStatus,
     text::truncate_chars,
 };
@@ -47,13 +45,12 @@ pub(super) fn status<P: Policy>(
     // adieu's come last. If there are too many, those of other clients are dropped.
     let excess = conditions.len().saturating_sub(limits::CONDITIONS);
     conditions.drain(..excess);
-    let key = policy_key(&policy.meta().namespace.clone().unwrap_or_default(), &policy.source());
     let PolicyStatus { failures, superseded, .. } = &builder.rollouts;
     GracefulPolicyStatus {
         observed_generation: policy.meta().generation,
         effective: Some(effective),
         workloads: Some(builder.counts),
-        failed_rollouts: failed_rollout_status::recorded(&key, failures, superseded),
+        failed_rollouts: failed_rollout_status::recorded(&policy.key(), failures, superseded),
         conditions,
     }
 }

@@ -42,12 +42,11 @@ fn deployment(
 type Candidates = Vec<(Kind, Arc<CachedWorkload>, Arc<NamespaceContext>)>;
 
 fn builder<P: Policy>(policy: &P, candidates: &Candidates, blockers: &Blockers<'_>) -> StatusBuilder {
-    let key = policy_key(&policy.meta().namespace.clone().unwrap_or_default(), &policy.source());
     let evaluated = candidates.iter().filter_map(|(kind, cached, context)| {
         let evaluation = EvaluatedWorkload::of(*kind, cached, context, &PolicyKeys::default())?;
         Some((Key::new(*kind, cached.meta()), Arc::new(evaluation)))
     });
-    StatusBuilder::of(&key, &evaluated.collect::<Vec<_>>(), blockers)
+    StatusBuilder::of(&policy.key(), &evaluated.collect::<Vec<_>>(), blockers)
 }
 
 /// With these failed rollouts, which stop the policy.
@@ -297,7 +296,7 @@ fn the_status_names_the_stalled_policy_that_workloads_wait_for() {
     let mut object = cached.object();
     object.data["spec"]["template"] = plan::evaluate(&Workload::of(kind, &object), &before).template.unwrap();
     let workloads: Candidates = vec![(kind, Arc::new(object.into()), now.clone())];
-    let stopped = policy_key("", &defaults(30).source());
+    let stopped = defaults(30).key();
     let blockers = Blockers { is_stopped: &|policy, _| *policy == stopped, backoff: &Backoff::default() };
     let conditions = |policy: &GracefulPolicy, workloads| {
         let [ready, _, stalled, ..] =

@@ -10,6 +10,8 @@ use super::*;
 use crate::{
     controller::test_support::{context, context_with},
     index::caches::Caches,
+    keys::policy_key,
+    plan::Source,
     runtime::test_support::{client, client_of_bodies},
 };
 

@@ -2,12 +2,16 @@
 
 use std::fmt::Debug;
 
-use kube::{Resource, ResourceExt as _, runtime::reflector::Store};
+use kube::{
+    Resource, ResourceExt as _,
+    runtime::reflector::{ObjectRef, Store},
+};
 use serde::de::DeserializeOwned;
 
 use crate::{
     api::{ClusterGracefulPolicy, GracefulPolicy, GracefulPolicySpec, GracefulPolicyStatus},
     index::caches::Caches,
+    keys::{PolicyKey, policy_key},
     plan::Source,
 };
 
@@ -15,16 +19,29 @@ use crate::{
 pub(super) trait Policy:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
-    const KIND: &'static str;
     const CLUSTER_SCOPED: bool;
     fn spec(&self) -> &GracefulPolicySpec;
     fn status(&self) -> Option<&GracefulPolicyStatus>;
-    fn source(&self) -> Source;
+    fn key(&self) -> PolicyKey;
     fn store(caches: &Caches) -> &Store<Self>;
+
+    /// The reference of the policy with this key in its store.
+    fn reference(key: &PolicyKey) -> ObjectRef<Self> {
+        let reference = ObjectRef::new(key.name());
+        if Self::CLUSTER_SCOPED { reference } else { reference.within(key.namespace()) }
+    }
+
+    fn keys(caches: &Caches) -> Vec<PolicyKey> {
+        Self::store(caches).state().iter().map(|policy| policy.key()).collect()
+    }
+}
+
+/// The policies of both kinds in the caches.
+pub(super) fn policies(caches: &Caches) -> Vec<PolicyKey> {
+    [GracefulPolicy::keys(caches), ClusterGracefulPolicy::keys(caches)].concat()
 }
 
 impl Policy for GracefulPolicy {
-    const KIND: &'static str = "GracefulPolicy";
     const CLUSTER_SCOPED: bool = false;
 
     fn spec(&self) -> &GracefulPolicySpec {
@@ -35,8 +52,8 @@ impl Policy for GracefulPolicy {
         self.status.as_ref()
     }
 
-    fn source(&self) -> Source {
-        Source::Policy(self.name_any())
+    fn key(&self) -> PolicyKey {
+        policy_key(&self.namespace().unwrap_or_default(), &Source::Policy(self.name_any()))
     }
 
     fn store(caches: &Caches) -> &Store<Self> {
@@ -45,7 +62,6 @@ impl Policy for GracefulPolicy {
 }
 
 impl Policy for ClusterGracefulPolicy {
-    const KIND: &'static str = "ClusterGracefulPolicy";
     const CLUSTER_SCOPED: bool = true;
 
     fn spec(&self) -> &GracefulPolicySpec {
@@ -56,8 +72,8 @@ impl Policy for ClusterGracefulPolicy {
         self.status.as_ref()
     }
 
-    fn source(&self) -> Source {
-        Source::ClusterPolicy(self.name_any())
+    fn key(&self) -> PolicyKey {
+        policy_key("", &Source::ClusterPolicy(self.name_any()))
     }
 
     fn store(caches: &Caches) -> &Store<Self> {
