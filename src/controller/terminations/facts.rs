@@ -8,7 +8,7 @@ use std::{
 
 use adieu_observer::{Facts, PodOwner, TerminatingPod};
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Error, ResourceExt as _, core::DynamicObject};
+use kube::{Client, Error, Resource as _, core::DynamicObject};
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
@@ -91,43 +91,41 @@ impl FactFinder {
         Self { client, caches, permits, read: Arc::default() }
     }
 
-    /// The search for the facts about a pod whose termination just started.
+    /// The search for the facts about a pod whose termination just started. The cause of a disruption is its condition, and
+    /// that of an eviction depends on the node.
     pub(super) fn search(&self, pod: &TerminatingPod) -> impl Future<Output = FoundFacts> + Send + use<> {
         let (finder, uid) = (self.clone(), pod.uid.clone());
         let (namespace, owner, node) = (pod.namespace.clone(), pod.owner.clone(), pod.node.clone());
         let disruption = pod.disruption.clone();
         async move {
-            let find = || finder.of_workload(&namespace, &owner, disruption.is_some());
-            let mut facts = if disruption.is_some() { find().await } else { until_explained(find).await };
-            if disruption.as_deref() == Some("EvictionByEvictionAPI")
-                && let Some(node) = node
-            {
-                let node = finder.read(format!("/api/v1/nodes/{node}")).await;
-                facts.node_is_cordoned = node.is_some_and(|node| node.spec.unschedulable);
-            }
+            let facts = match (disruption.as_deref(), node) {
+                (None, _) => until_explained(|| finder.of_workload(&namespace, &owner)).await,
+                (Some("EvictionByEvictionAPI"), Some(node)) => finder.of_node(&node).await,
+                _ => Facts::default(),
+            };
             FoundFacts { uid, facts }
         }
     }
 
-    async fn of_workload(&self, namespace: &str, owner: &PodOwner, is_disrupted: bool) -> Facts {
+    async fn of_node(&self, name: &str) -> Facts {
+        let node = self.read(format!("/api/v1/nodes/{name}")).await;
+        Facts { node_is_cordoned: node.is_some_and(|node| node.spec.unschedulable), ..Facts::default() }
+    }
+
+    async fn of_workload(&self, namespace: &str, owner: &PodOwner) -> Facts {
         let PodOwner::Workload { kind, name, revision } = owner else { return Facts::default() };
-        let Some(workload) = self.caches.workloads().cached(*kind, namespace, name) else {
+        let find = || self.caches.workloads().cached(*kind, namespace, name);
+        let Some(workload) = find().filter(|workload| workload.meta().deletion_timestamp.is_none()) else {
             return Facts::default();
         };
-        let object = workload.metadata_only();
-        let workload_exists = object.metadata.deletion_timestamp.is_none();
-        if !workload_exists || is_disrupted {
-            return Facts { workload_exists, ..Facts::default() };
-        }
         let is_current_revision = match (kind, revision) {
             (_, None) => None,
             (Kind::Deployment, Some(replica_set)) => {
                 let path = format!("/apis/apps/v1/namespaces/{namespace}/replicasets/{replica_set}");
                 let replica_set = self.read(path).await;
                 // Read after the ReplicaSet, whose annotation the Deployment controller writes first.
-                let workload = self.caches.workloads().cached(*kind, namespace, name);
                 replica_set
-                    .zip(workload)
+                    .zip(find())
                     .and_then(|(replica_set, workload)| is_current(&replica_set, &workload))
             }
             (Kind::StatefulSet, Some(hash)) => {
@@ -135,13 +133,13 @@ impl FactFinder {
                 object.data["status"]["updateRevision"].as_str().map(|current| current == hash)
             }
             (Kind::DaemonSet, Some(generation)) => {
-                annotation(&workload, TEMPLATE_GENERATION).map(|current| current == *generation)
+                annotation(&workload, TEMPLATE_GENERATION).map(|current| current == generation)
             }
         };
         let key = Key { namespace: namespace.to_owned(), kind: *kind, name: name.clone() };
         let replicas = self.caches.workloads().replicas(*kind);
         let scaled_down = is_current_revision != Some(false) && replicas.explain(&key, Timestamp::now());
-        Facts { workload_exists, is_current_revision, scaled_down, node_is_cordoned: false }
+        Facts { workload_exists: true, is_current_revision, scaled_down, node_is_cordoned: false }
     }
 
     /// The StatefulSet once its controller has observed its template, or after some seconds: the controller deletes the
@@ -212,11 +210,11 @@ fn is_current(replica_set: &ReadObject, workload: &CachedWorkload) -> Option<boo
         return Some(false);
     }
     let of_pod = replica_set.metadata.annotations.revision.as_ref()?;
-    Some(*of_pod == annotation(workload, REVISION)?)
+    Some(of_pod == annotation(workload, REVISION)?)
 }
 
-fn annotation(workload: &CachedWorkload, key: &str) -> Option<String> {
-    workload.metadata_only().annotations().get(key).cloned()
+fn annotation<'a>(workload: &'a CachedWorkload, key: &str) -> Option<&'a String> {
+    workload.meta().annotations.as_ref()?.get(key)
 }
 
 #[cfg(test)]
