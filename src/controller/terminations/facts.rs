@@ -8,7 +8,7 @@ use std::{
 
 use adieu_observer::{Facts, PodOwner, TerminatingPod};
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Error, Resource as _, core::DynamicObject};
+use kube::{Client, Error, Resource as _};
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
@@ -25,12 +25,10 @@ use crate::{
 const REVISION: &str = "deployment.kubernetes.io/revision";
 /// The annotation of a DaemonSet with the generation of its template, which the label of its pods repeats.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
-/// How long the StatefulSet controller may take to observe a new template, and how often that is looked up.
-const OBSERVED_LIMIT: Duration = Duration::from_secs(5);
-const OBSERVED_POLL: Duration = Duration::from_millis(250);
 /// How long the watch of workloads may be behind that of pods: a pod terminates milliseconds after the change of its
-/// workload that is the cause.
-const WATCH_DELAY: Duration = Duration::from_secs(2);
+/// workload that is the cause, and the StatefulSet controller deletes the first pod of a rollout before it writes the new
+/// revision to the status.
+const WATCH_DELAY: Duration = Duration::from_secs(3);
 /// How many objects are read at a time: thousands of pods may terminate together.
 const CONCURRENT_READS: usize = 4;
 /// How long an object that was read is used again: the pods of a ReplicaSet terminate together.
@@ -129,7 +127,7 @@ impl FactFinder {
                     .and_then(|(replica_set, workload)| is_current(&replica_set, &workload))
             }
             (Kind::StatefulSet, Some(hash)) => {
-                let object = self.observed(&workload, namespace, name).await;
+                let object = workload.object();
                 object.data["status"]["updateRevision"].as_str().map(|current| current == hash)
             }
             (Kind::DaemonSet, Some(generation)) => {
@@ -140,21 +138,6 @@ impl FactFinder {
         let replicas = self.caches.workloads().replicas(*kind);
         let scaled_down = is_current_revision != Some(false) && replicas.explain(&key, Timestamp::now());
         Facts { workload_exists: true, is_current_revision, scaled_down, node_is_cordoned: false }
-    }
-
-    /// The StatefulSet once its controller has observed its template, or after some seconds: the controller deletes the
-    /// first pod of a rollout before it writes the new revision to the status.
-    async fn observed(&self, workload: &CachedWorkload, namespace: &str, name: &str) -> DynamicObject {
-        let (mut object, started) = (workload.object(), Instant::now());
-        while object.data["status"]["observedGeneration"].as_i64() < object.metadata.generation
-            && started.elapsed() < OBSERVED_LIMIT
-        {
-            sleep(OBSERVED_POLL).await;
-            if let Some(now) = self.caches.workloads().get(Kind::StatefulSet, namespace, name) {
-                object = now;
-            }
-        }
-        object
     }
 
     /// The object at this path; `None` if it can't be read.
