@@ -36,13 +36,6 @@ const READ_TTL: Duration = Duration::from_secs(5);
 /// How many of them are kept.
 const MAX_READ: usize = 1000;
 
-/// The facts about a pod.
-#[derive(Debug)]
-pub(super) struct FoundFacts {
-    pub(super) uid: String,
-    pub(super) facts: Facts,
-}
-
 /// Objects by their path, with the time when they were read; `None` if they can't be.
 type ReadObjects = HashMap<String, (Instant, Option<ReadObject>)>;
 
@@ -89,9 +82,12 @@ impl FactFinder {
         Self { client, caches, permits, read: Arc::default() }
     }
 
-    /// The search for the facts about a pod whose termination just started. The cause of a disruption is its condition, and
+    /// The uid of a pod whose termination just started, and the facts about it. The cause of a disruption is its condition, and
     /// that of an eviction depends on the node.
-    pub(super) fn search(&self, pod: &TerminatingPod) -> impl Future<Output = FoundFacts> + Send + use<> {
+    pub(super) fn search(
+        &self,
+        pod: &TerminatingPod,
+    ) -> impl Future<Output = (String, Facts)> + Send + use<> {
         let (finder, uid) = (self.clone(), pod.uid.clone());
         let (namespace, owner, node) = (pod.namespace.clone(), pod.owner.clone(), pod.node.clone());
         let disruption = pod.disruption.clone();
@@ -101,7 +97,7 @@ impl FactFinder {
                 (Some("EvictionByEvictionAPI"), Some(node)) => finder.of_node(&node).await,
                 _ => Facts::default(),
             };
-            FoundFacts { uid, facts }
+            (uid, facts)
         }
     }
 

@@ -12,16 +12,13 @@ use std::{
     time::Duration,
 };
 
-use adieu_observer::{Observer, PodOwner, TerminatingPod, Termination};
+use adieu_observer::{Facts, Observer, PodOwner, TerminatingPod, Termination};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    facts::{FactFinder, FoundFacts},
-    profiles::Profiles,
-};
+use self::{facts::FactFinder, profiles::Profiles};
 use super::context::ReconcileContext;
 use crate::{
     api::TerminationOutcome as Outcome,
@@ -127,7 +124,7 @@ impl Namespaces {
     }
 }
 
-type Search = BoxFuture<'static, FoundFacts>;
+type Search = BoxFuture<'static, (String, Facts)>;
 
 impl<'a> Report<'a> {
     fn new(context: &'a Arc<ReconcileContext>, observation: &'a Observation) -> Self {
@@ -152,7 +149,7 @@ impl<'a> Report<'a> {
         loop {
             let ended = tokio::select! {
                 Some(event) = pods.next() => self.pod_event(&mut observer, &searches, event),
-                Some(found) = searches.next() => observer.learn(&found.uid, found.facts).into_iter().collect(),
+                Some((uid, facts)) = searches.next() => observer.learn(&uid, facts).into_iter().collect(),
                 Some(event) = endpoints.next() => {
                     match event {
                         EndpointEvent::ListBegins => observer.endpoints_list_begins(),
