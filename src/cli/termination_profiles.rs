@@ -3,27 +3,14 @@
 use std::collections::HashMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Client, Error, Resource as _};
-use serde::{Deserialize, de::DeserializeOwned};
+use kube::{Client, Error};
+use serde::de::DeserializeOwned;
 
-use crate::{
-    api::{TerminationProfile, TerminationProfileSpec},
-    index::list::{Selectors, for_each},
-    keys::WorkloadKey,
-    plan::Kind,
-};
+use crate::{index::termination_profiles::for_each_profile, keys::WorkloadKey, plan::Kind};
 
 /// What is used of the status of each `TerminationProfile`, with the uid of the workload.
 #[derive(Debug, Default)]
 pub(super) struct TerminationProfiles<T>(HashMap<WorkloadKey, (String, T)>);
-
-/// The used fields of a `TerminationProfile`.
-#[derive(Deserialize)]
-struct Stored<S> {
-    metadata: ObjectMeta,
-    spec: TerminationProfileSpec,
-    status: S,
-}
 
 impl<T> TerminationProfiles<T> {
     /// Reads the profiles of a namespace, or of all. `used` is what is kept of a status.
@@ -35,15 +22,9 @@ impl<T> TerminationProfiles<T> {
         namespace: Option<&str>,
         used: impl Fn(S) -> T,
     ) -> Result<Self, Error> {
-        let path = TerminationProfile::url_path(&(), namespace);
         let mut found = HashMap::new();
-        for_each(client, &path, Selectors::default(), |text| {
-            // One without a status has no termination.
-            let Ok(Stored { metadata, spec, status }) = serde_json::from_slice(text) else { return };
-            let Some(owner) = metadata.owner_references.into_iter().flatten().next() else { return };
-            let namespace = metadata.namespace.unwrap_or_default();
-            let key = WorkloadKey { namespace, kind: spec.kind, name: spec.name };
-            found.insert(key, (owner.uid, used(status)));
+        for_each_profile(client, namespace, |key, uid, status| {
+            found.insert(key, (uid, used(status)));
         })
         .await?;
         Ok(Self(found))

@@ -25,6 +25,7 @@ pub mod replicas;
 mod slim;
 mod split;
 pub mod terminating_pods;
+pub mod termination_profiles;
 pub mod unusable_objects;
 mod watched;
 mod workload_index;

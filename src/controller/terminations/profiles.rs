@@ -11,7 +11,6 @@ use kube::{
     api::{Patch, PatchParams, PostParams, Request},
 };
 use prometheus_client::metrics::counter::Counter;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     sync::Notify,
@@ -25,10 +24,7 @@ use crate::{
         TerminationProfileStatus,
     },
     controller::context::ReconcileContext,
-    index::{
-        list::{Selectors, for_each},
-        workloads::resource,
-    },
+    index::{termination_profiles::for_each_profile, workloads::resource},
     keys::WorkloadKey as Key,
     runtime::client,
 };
@@ -52,27 +48,6 @@ pub(super) struct Profiles {
     unprofiled: Counter,
 }
 
-/// The used fields of a stored profile.
-#[derive(Deserialize)]
-struct Stored {
-    metadata: StoredMetadata,
-    spec: TerminationProfileSpec,
-    status: TerminationProfileStatus,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct StoredMetadata {
-    namespace: String,
-    #[serde(default)]
-    owner_references: Vec<StoredOwner>,
-}
-
-#[derive(Deserialize)]
-struct StoredOwner {
-    uid: String,
-}
-
 /// The terminations of workloads, with their uids, whose profiles are not restored yet.
 type Pending = Vec<(Key, String, Termination)>;
 
@@ -85,16 +60,11 @@ impl Profiles {
 
     /// Reads the profiles that earlier leaders wrote, until that succeeds.
     pub(super) async fn restore(&self, client: &Client) {
-        let path = TerminationProfile::url_path(&(), None);
         loop {
             let mut found = ProfileSet::default();
-            let read = for_each(client, &path, Selectors::default(), |text| {
-                // One that another client made unreadable counts from the start again.
-                let Ok(stored) = serde_json::from_slice::<Stored>(text) else { return };
-                let Stored { metadata, spec, status } = stored;
-                let key = Key { namespace: metadata.namespace, kind: spec.kind, name: spec.name };
-                let uid = metadata.owner_references.into_iter().next().map(|owner| owner.uid);
-                found.insert(key, Entry::restored(uid.unwrap_or_default(), Profile::of(status)));
+            // One that another client made unreadable counts from the start again.
+            let read = for_each_profile(client, None, |key, uid, status| {
+                found.insert(key, Entry::restored(uid, Profile::of(status)));
             });
             match read.await {
                 Ok(()) => {
