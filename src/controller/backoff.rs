@@ -1,15 +1,11 @@
 //! Back-off of workloads that can't be written, because the write is rejected, reverted, or always conflicts. Each is
 //! retried with growing delays, and delays no other.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use kube::runtime::watcher::DefaultBackoff;
 
-use crate::keys::WorkloadKey as Key;
+use crate::{keys::WorkloadKey as Key, runtime::lock::lock};
 
 /// How long after the first failure the next attempt is made; twice as long after each further one.
 const INITIAL_BACKOFF: Duration = Duration::from_secs(10);
@@ -63,7 +59,7 @@ impl Backoff {
     /// Records why a workload can't be written. How long to wait before the next attempt, and whether the reason or the
     /// message is new.
     pub(super) fn block(&self, key: Key, reason: BlockReason, message: String) -> (Duration, bool) {
-        let mut blocks = self.blocks();
+        let mut blocks = lock(&self.blocks);
         let block = blocks.entry(key).or_insert(Block { reason, message: String::new(), attempts: 0 });
         let is_new = (block.reason, &block.message) != (reason, &message);
         (block.reason, block.message) = (reason, message);
@@ -74,18 +70,18 @@ impl Backoff {
 
     /// The workload is up to date, or is not to be written for now. Whether it was blocked.
     pub(super) fn unblock(&self, key: &Key) -> bool {
-        self.blocks().remove(key).is_some()
+        lock(&self.blocks).remove(key).is_some()
     }
 
     /// Records a failed attempt that needs no report: a conflict, or an API server that can't be reached. How long to
     /// wait before the next one.
     pub(super) fn failed(&self, key: Key) -> Duration {
-        self.failures().entry(key).or_default().waits.next().unwrap_or(MAX_BACKOFF)
+        lock(&self.failures).entry(key).or_default().waits.next().unwrap_or(MAX_BACKOFF)
     }
 
     /// Records a conflict. Whether there were too many in a row for a coincidence.
     pub(super) fn conflicted(&self, key: Key) -> bool {
-        let mut failures = self.failures();
+        let mut failures = lock(&self.failures);
         let conflicts = &mut failures.entry(key).or_default().conflicts;
         *conflicts = conflicts.saturating_add(1);
         *conflicts >= CONFLICTS
@@ -93,30 +89,22 @@ impl Backoff {
 
     /// An attempt succeeded.
     pub(super) fn reset(&self, key: &Key) {
-        self.failures().remove(key);
+        lock(&self.failures).remove(key);
     }
 
     /// Drops workloads that were deleted.
     pub(super) fn retain(&self, exists: impl Fn(&Key) -> bool) {
-        self.blocks().retain(|key, _| exists(key));
-        self.failures().retain(|key, _| exists(key));
+        lock(&self.blocks).retain(|key, _| exists(key));
+        lock(&self.failures).retain(|key, _| exists(key));
     }
 
     pub(super) fn is_blocked(&self, key: &Key) -> bool {
-        self.blocks().contains_key(key)
+        lock(&self.blocks).contains_key(key)
     }
 
     /// Why it is blocked: the reason and the message.
     pub(super) fn cause(&self, key: &Key) -> Option<(BlockReason, String)> {
-        self.blocks().get(key).map(|block| (block.reason, block.message.clone()))
-    }
-
-    fn blocks(&self) -> MutexGuard<'_, HashMap<Key, Block>> {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failures(&self) -> MutexGuard<'_, HashMap<Key, Failures>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.blocks).get(key).map(|block| (block.reason, block.message.clone()))
     }
 }
 
@@ -135,9 +123,9 @@ mod tests {
         backoff.block(key(), BlockReason::WriteRejected, "rejected".into());
         backoff.failed(key());
         backoff.retain(|_| true);
-        assert!(backoff.is_blocked(&key()) && !backoff.failures().is_empty());
+        assert!(backoff.is_blocked(&key()) && !lock(&backoff.failures).is_empty());
         backoff.retain(|_| false);
-        assert!(!backoff.is_blocked(&key()) && backoff.failures().is_empty());
+        assert!(!backoff.is_blocked(&key()) && lock(&backoff.failures).is_empty());
     }
 
     #[test]

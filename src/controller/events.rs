@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     hash::hash_of,
     index::{unusable_objects::UnusableReason, workloads::resource},
     plan::{Evaluation, Kind, RecommendationChange},
+    runtime::lock::lock,
 };
 
 /// The longest note that the events API accepts, in bytes.
@@ -63,7 +64,7 @@ struct Waiting(Arc<Mutex<HashMap<String, usize>>>);
 impl Waiting {
     /// Reserves room for an Event on an object, if there is any.
     fn add(&self, object: &ObjectReference) -> bool {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.0);
         let count = counts.entry(object.namespace.clone().unwrap_or_default()).or_default();
         let has_room = *count < MAX_PENDING_EVENTS_OF_NAMESPACE;
         *count += usize::from(has_room);
@@ -71,7 +72,7 @@ impl Waiting {
     }
 
     fn remove(&self, object: &ObjectReference) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.0);
         let namespace = object.namespace.clone().unwrap_or_default();
         match counts.get_mut(&namespace) {
             Some(count) if *count > 1 => *count -= 1,
@@ -202,7 +203,7 @@ impl EventPublisher {
             let mut shown = notes.into_iter().take(MAX_WARNINGS).chain(others);
             if !shown.all(|note| self.send(&reference, type_, reason, note)) {
                 // The next attempt publishes it.
-                self.published().remove(&(object.uid().unwrap_or_default(), reason));
+                lock(&self.published).remove(&(object.uid().unwrap_or_default(), reason));
             }
         }
     }
@@ -231,15 +232,15 @@ impl EventPublisher {
 
     /// Drops workloads that were deleted, by their uids.
     pub(super) fn retain(&self, exists: impl Fn(&str) -> bool) {
-        self.published().retain(|(uid, _), _| exists(uid));
+        lock(&self.published).retain(|(uid, _), _| exists(uid));
         let now = Instant::now();
-        self.rates().retain(|_, settled| *settled > now);
+        lock(&self.rates).retain(|_, settled| *settled > now);
     }
 
     /// Whether another Event on this object may be published now.
     fn is_within_rate(&self, reference: &ObjectReference) -> bool {
         let Some(uid) = reference.uid.clone() else { return true };
-        let mut rates = self.rates();
+        let mut rates = lock(&self.rates);
         if rates.len() >= MAX_RATES && !rates.contains_key(&uid) {
             let first = rates.iter().min_by_key(|(_, settled)| **settled).map(|(uid, _)| uid.clone());
             if let Some(first) = first {
@@ -256,10 +257,6 @@ impl EventPublisher {
         is_within
     }
 
-    fn rates(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether these notes differ from those that were published last.
     pub(super) fn should_publish(
         &self,
@@ -267,7 +264,7 @@ impl EventPublisher {
         reason: &'static str,
         notes: &[String],
     ) -> bool {
-        let mut published = self.published();
+        let mut published = lock(&self.published);
         let key = (object.uid().unwrap_or_default(), reason);
         if notes.is_empty() {
             published.remove(&key);
@@ -275,10 +272,6 @@ impl EventPublisher {
         }
         let hash = hash_of(&notes);
         published.insert(key, hash) != Some(hash)
-    }
-
-    fn published(&self) -> MutexGuard<'_, HashMap<(String, &'static str), u64>> {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues an Event. Whether there was room for it.

@@ -4,12 +4,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use tokio::time::{Instant, sleep_until};
+
+use crate::runtime::lock::lock;
 
 /// The time between two items: 20 per second, the default of controllers (`rest.Config.QPS` in controller-runtime).
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -24,7 +26,7 @@ impl Pace {
     /// Waits for the time of the next item.
     async fn wait(&self) {
         let time = {
-            let mut next = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next = lock(&self.0);
             let now = Instant::now();
             let earliest = now.checked_sub(INTERVAL * BURST).unwrap_or(now);
             let time = next.map_or(earliest, |next| next.max(earliest));

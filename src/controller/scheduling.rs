@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -29,6 +29,7 @@ use crate::{
     },
     keys::{PolicyKey, WorkloadKey as Key},
     plan::{self, Kind, NamespaceContext, OptIn, Workload},
+    runtime::lock::lock,
     scheduler::{
         FailureLimit, PolicyStatus, RolloutCounts, RolloutScheduler, SlotRequest, SlotReservation,
         WrittenRevision,
@@ -107,7 +108,7 @@ impl Scheduling {
     pub(super) async fn run(&self) {
         let mut is_leader = self.replica.is_leader.clone();
         loop {
-            self.lock().reset();
+            lock(&self.scheduler).reset();
             if is_leader.wait_for(|is_leader| *is_leader).await.is_err() {
                 return;
             }
@@ -132,7 +133,7 @@ impl Scheduling {
         changes.clear();
         self.restore();
         while self.index.term() == term {
-            let next = self.lock().next_deadline();
+            let next = lock(&self.scheduler).next_deadline();
             let changed = tokio::select! {
                 changed = changes.take() => changed,
                 () = self.earlier_deadline.notified() => continue,
@@ -205,7 +206,7 @@ impl Scheduling {
     /// Whether the state of the previous leader is restored.
     #[cfg(test)]
     pub(super) fn is_active(&self) -> bool {
-        self.lock().is_active()
+        lock(&self.scheduler).is_active()
     }
 
     /// Reserves a slot for writing a workload now.
@@ -230,19 +231,19 @@ impl Scheduling {
 
     /// Whether failures stop a policy in a namespace.
     pub(super) fn is_stopped(&self, policy: &PolicyKey, namespace: &str) -> bool {
-        self.lock().is_stopped(policy, namespace)
+        lock(&self.scheduler).is_stopped(policy, namespace)
     }
 
     /// How many rollouts are in progress, wait, and failed.
     pub(super) fn counts(&self) -> RolloutCounts {
-        self.lock().counts()
+        lock(&self.scheduler).counts()
     }
 
     /// Applies an event, and requeues workloads and policies by the decisions.
     fn update<T>(&self, event: impl FnOnce(&mut RolloutScheduler, Timestamp) -> T) -> T {
         let now = self.clock.now();
         let (outcome, runnable, changed, is_recounted) = {
-            let mut scheduler = self.lock();
+            let mut scheduler = lock(&self.scheduler);
             let (before, counts) = (scheduler.next_deadline(), scheduler.counts());
             let outcome = event(&mut scheduler, now);
             // While writes are paused, offers would only expire.
@@ -343,10 +344,6 @@ impl Scheduling {
         object.is_some_and(|object| {
             plan::resolve(&Workload::of(*kind, &object), namespace_context).opt_in == OptIn::Unspecified
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, RolloutScheduler> {
-        self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

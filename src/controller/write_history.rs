@@ -1,15 +1,11 @@
 //! The templates that were written, to detect a client that keeps reverting them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{hash::hash_of, keys::WorkloadKey as Key};
+use crate::{hash::hash_of, keys::WorkloadKey as Key, runtime::lock::lock};
 
 /// How often the same template is written to a workload whose injection another client keeps reverting, such as a
 /// GitOps tool if the API server can't reach the webhook: each time is two rollouts.
@@ -34,7 +30,7 @@ impl WriteHistory {
     /// Records that a template was written, and how the API server stored it.
     pub(super) fn record(&self, key: Key, desired: &Value, stored: &Value) {
         let (desired, stored, last) = (hash_of(desired), hash_of(stored), Instant::now());
-        let mut written = self.written();
+        let mut written = lock(&self.0);
         let before = written.get(&key).filter(|before| before.desired == desired);
         let times = before.map_or(0, |before| before.times) + 1;
         written.insert(key, Written { desired, stored, times, last });
@@ -42,7 +38,7 @@ impl WriteHistory {
 
     /// The workload is up to date with this template. If it is not the written one, earlier writes no longer count.
     pub(super) fn observe(&self, key: &Key, template: &Value) {
-        let mut written = self.written();
+        let mut written = lock(&self.0);
         if written.get(key).is_some_and(|written| written.stored != hash_of(template)) {
             written.remove(key);
         }
@@ -50,7 +46,7 @@ impl WriteHistory {
 
     /// Whether this template was written so often that another client must be reverting it.
     pub(super) fn is_reverted_repeatedly(&self, key: &Key, template: &Value) -> bool {
-        self.written().get(key).is_some_and(|written| {
+        lock(&self.0).get(key).is_some_and(|written| {
             written.times >= MAX_REVERTED_WRITES
                 && written.desired == hash_of(template)
                 && written.last.elapsed() < WRITE_SUSPENSION
@@ -59,11 +55,7 @@ impl WriteHistory {
 
     /// Drops workloads that were deleted.
     pub(super) fn retain(&self, exists: impl Fn(&Key) -> bool) {
-        self.written().retain(|key, _| exists(key));
-    }
-
-    fn written(&self) -> MutexGuard<'_, HashMap<Key, Written>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).retain(|key, _| exists(key));
     }
 }
 
@@ -101,6 +93,6 @@ mod tests {
         history.observe(&key(), &other);
         assert!(!history.is_reverted_repeatedly(&key(), &desired));
         history.retain(|_| false);
-        assert!(history.written().is_empty());
+        assert!(lock(&history.0).is_empty());
     }
 }

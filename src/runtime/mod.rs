@@ -10,6 +10,7 @@ pub mod connection;
 mod connection_limits;
 pub mod leader_election;
 mod listen;
+pub mod lock;
 pub mod logs;
 pub mod managed_fields;
 pub mod metrics;

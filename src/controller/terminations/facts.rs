@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use crate::{
     index::{cached_workload::CachedWorkload, caches::Caches, list},
     keys::WorkloadKey as Key,
     plan::Kind,
+    runtime::lock::lock,
 };
 
 /// The annotation of a Deployment and its ReplicaSets with the number of their revision.
@@ -140,7 +141,7 @@ impl FactFinder {
     async fn read(&self, path: String) -> Option<ReadObject> {
         let _permit = self.permits.acquire().await.ok()?;
         let now = Instant::now();
-        let known = self.lock().get(&path).filter(|(at, _)| now - *at < READ_TTL).cloned();
+        let known = lock(&self.read).get(&path).filter(|(at, _)| now - *at < READ_TTL).cloned();
         if let Some((_, found)) = known {
             return found;
         }
@@ -148,7 +149,7 @@ impl FactFinder {
             tracing::debug!(path, %error, "cannot read the cause of a termination");
             None
         });
-        let mut read = self.lock();
+        let mut read = lock(&self.read);
         if read.len() >= MAX_READ {
             read.retain(|_, (at, _)| now - *at < READ_TTL);
         }
@@ -163,10 +164,6 @@ impl FactFinder {
         // A text over the limit is empty here.
         let decode = |text: Result<&[u8], usize>| serde_json::from_slice(text.unwrap_or_default());
         list::get(&self.client, collection, name, decode).await?.transpose().map_err(Error::SerdeError)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ReadObjects> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,7 +8,7 @@ mod profiles;
 use std::{
     collections::HashSet,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -30,7 +30,10 @@ use crate::{
     },
     keys::WorkloadKey as Key,
     plan::InjectionState,
-    runtime::metrics::{FailedTerminationLabels, KindLabel, TerminationLabels},
+    runtime::{
+        lock::lock,
+        metrics::{FailedTerminationLabels, KindLabel, TerminationLabels},
+    },
 };
 
 /// Which terminations are observed.
@@ -116,7 +119,7 @@ struct Namespaces(Mutex<HashSet<String>>);
 
 impl Namespaces {
     fn label(&self, namespace: &str) -> String {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if known.len() < MAX_NAMESPACES {
             known.insert(namespace.to_owned());
         }

@@ -1,9 +1,6 @@
 //! Keeps the profiles of workloads, and writes them: each at most once a minute, and all together at a limited rate.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use adieu_observer::{Profile, Termination, profile_name};
 use kube::{
@@ -26,7 +23,7 @@ use crate::{
     controller::context::ReconcileContext,
     index::{termination_profiles::for_each_profile, workloads::resource},
     keys::WorkloadKey as Key,
-    runtime::client,
+    runtime::{client, lock::lock},
 };
 
 /// How often the profile of a workload is written at most.
@@ -68,7 +65,7 @@ impl Profiles {
             });
             match read.await {
                 Ok(()) => {
-                    *self.lock() = found;
+                    *lock(&self.entries) = found;
                     let pending = lock(&self.pending).take().unwrap_or_default();
                     for (key, uid, termination) in pending {
                         self.add(&key, &uid, &termination, |_| true);
@@ -84,7 +81,7 @@ impl Profiles {
     /// Passes all recommendations to the reconcilers.
     pub(super) fn recommend_all(&self, context: &ReconcileContext) {
         let recommendations: Vec<_> = {
-            let entries = self.lock();
+            let entries = lock(&self.entries);
             let of = |entry: &Entry| Some((entry.uid.clone(), entry.profile.recommendation()?));
             entries.all().filter_map(|(key, entry)| Some((key.clone(), of(entry)?))).collect()
         };
@@ -104,7 +101,7 @@ impl Profiles {
             }
             return;
         }
-        if self.lock().add(key, uid, termination, exists) {
+        if lock(&self.entries).add(key, uid, termination, exists) {
             self.changed.notify_one();
         } else {
             self.unprofiled.inc();
@@ -114,7 +111,7 @@ impl Profiles {
     /// Writes profiles when they are due. Never returns.
     pub(super) async fn write(&self, context: &ReconcileContext) {
         loop {
-            let next = self.lock().next_due();
+            let next = lock(&self.entries).next_due();
             match next {
                 None => self.changed.notified().await,
                 Some((_, due)) if due > Instant::now() => {
@@ -133,7 +130,7 @@ impl Profiles {
 
     /// Writes everything that isn't written yet, once.
     pub(super) async fn flush(&self, context: &ReconcileContext) {
-        let due = self.lock().all_due();
+        let due = lock(&self.entries).all_due();
         for key in due {
             self.write_one(context, &key).await;
         }
@@ -143,16 +140,16 @@ impl Profiles {
         let workload = context.caches.workloads().cached(key.kind, &key.namespace, &key.name);
         let Some(workload) = workload.filter(|workload| workload.meta().deletion_timestamp.is_none()) else {
             // The profile is deleted with its workload.
-            self.lock().update(key, |entry| entry.due = None);
+            lock(&self.entries).update(key, |entry| entry.due = None);
             return;
         };
         let of = |entry: &Entry| (entry.profile.status(), entry.exists, entry.added, entry.uid.clone());
-        let Some((mut status, exists, added, uid)) = self.lock().get(key).map(of) else { return };
+        let Some((mut status, exists, added, uid)) = lock(&self.entries).get(key).map(of) else { return };
         status.recommendation = recommend(context, key, &uid, status.recommendation);
         let owner = workload.metadata_only().controller_owner_ref(&resource(key.kind));
         let written = write(&context.client, key, owner, &status, exists).await;
         let is_missing = matches!(&written, Err(Error::Api(status)) if status.code == 404);
-        self.lock().update(key, |entry| {
+        lock(&self.entries).update(key, |entry| {
             // The workload was created again meanwhile: its new profile is not written yet.
             if entry.uid != uid {
                 return;
@@ -168,14 +165,6 @@ impl Profiles {
             tracing::warn!(%kind, namespace, name, %error, "cannot write TerminationProfile, retrying");
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, ProfileSet> {
-        lock(&self.entries)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Passes the recommendation for a workload to its reconciler. The recommendation to report: none if a policy turns them
@@ -278,7 +267,7 @@ mod tests {
             let (context, _senders) = context_with(client, caches, 1);
             add(&profiles, "1");
             profiles.write_one(&context, &key("web")).await;
-            let entries = profiles.lock();
+            let entries = lock(&profiles.entries);
             let Entry { uid: found, exists, due, .. } = entries.get(&key("web")).unwrap();
             assert_eq!((found.as_str(), *exists, due.is_none()), (uid, is_written, is_written));
         }
