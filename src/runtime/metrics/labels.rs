@@ -129,6 +129,16 @@ macro_rules! label_values {
             }
         }
     };
+    // With a value for each variant of another type.
+    ($(#[$meta:meta])* $name:ident of $source:ident { $($(#[$of:meta])* $variant:ident = $value:literal,)* }) => {
+        label_values! { $(#[$meta])* $name { $($(#[$of])* $variant = $value,)* } }
+
+        impl From<$source> for $name {
+            fn from(source: $source) -> Self {
+                match source { $($source::$variant => Self::$variant,)* }
+            }
+        }
+    };
 }
 
 label_values! {
@@ -239,7 +249,7 @@ label_values! {
 
 label_values! {
     /// How a termination went.
-    OutcomeLabel {
+    OutcomeLabel of TerminationOutcome {
         /// Exited with 0.
         Completed = "completed",
         /// Exited with 143.
@@ -257,7 +267,7 @@ label_values! {
 
 label_values! {
     /// Why a pod terminated.
-    CauseLabel {
+    CauseLabel of TerminationCause {
         /// A newer revision replaced it.
         Rollout = "rollout",
         /// The workload was scaled down.
@@ -274,34 +284,6 @@ label_values! {
         Taint = "taint",
         /// Deleted.
         Deletion = "deletion",
-    }
-}
-
-impl From<TerminationOutcome> for OutcomeLabel {
-    fn from(outcome: TerminationOutcome) -> Self {
-        match outcome {
-            TerminationOutcome::Completed => Self::Completed,
-            TerminationOutcome::DefaultAction => Self::DefaultAction,
-            TerminationOutcome::PreStopFailed => Self::PreStopFailed,
-            TerminationOutcome::Crashed => Self::Crashed,
-            TerminationOutcome::CutShort => Self::CutShort,
-            TerminationOutcome::Killed => Self::Killed,
-        }
-    }
-}
-
-impl From<TerminationCause> for CauseLabel {
-    fn from(cause: TerminationCause) -> Self {
-        match cause {
-            TerminationCause::Rollout => Self::Rollout,
-            TerminationCause::ScaleDown => Self::ScaleDown,
-            TerminationCause::Eviction => Self::Eviction,
-            TerminationCause::NodeDrain => Self::NodeDrain,
-            TerminationCause::Preemption => Self::Preemption,
-            TerminationCause::NodeShutdown => Self::NodeShutdown,
-            TerminationCause::Taint => Self::Taint,
-            TerminationCause::Deletion => Self::Deletion,
-        }
     }
 }
 
