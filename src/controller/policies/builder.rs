@@ -28,6 +28,8 @@ pub(super) struct BlockedWorkload {
 /// The states of the workloads that a policy applies to.
 #[derive(Default)]
 pub(super) struct StatusBuilder {
+    /// Whether it is a cluster policy.
+    pub(super) is_cluster_scoped: bool,
     pub(super) counts: WorkloadCounts,
     /// How many are injected by their pods.
     pub(super) pod_injection: usize,
@@ -58,7 +60,7 @@ impl StatusBuilder {
         workloads: &[(Key, Arc<EvaluatedWorkload>)],
         blockers: &Blockers<'_>,
     ) -> Self {
-        let mut builder = Self::default();
+        let mut builder = Self { is_cluster_scoped: policy.is_cluster_scoped(), ..Self::default() };
         for (key, evaluation) in workloads {
             let desired = &evaluation.desired;
             if desired.overridden_policies.contains(policy) {
@@ -112,8 +114,8 @@ impl StatusBuilder {
     }
 
     /// Whether failures stop the policy, everywhere or in some namespaces.
-    pub(super) fn is_stopped(&self, is_cluster_scoped: bool) -> bool {
-        self.rollouts.is_stopped || is_cluster_scoped && !self.rollouts.failures.is_empty()
+    pub(super) fn is_stopped(&self) -> bool {
+        self.rollouts.is_stopped || self.is_cluster_scoped && !self.rollouts.failures.is_empty()
     }
 }
 

@@ -7,7 +7,6 @@ use kube::core::Selector;
 use super::builder::{BlockedWorkload, StatusBuilder, name_in};
 use crate::{
     api::{GracefulPolicySpec, Mode, WorkloadCounts},
-    controller::policy::Policy,
     scheduler::{FailedRollout, PolicyStatus},
     text::counted,
 };
@@ -29,11 +28,7 @@ impl ConditionUpdate {
 }
 
 /// The condition `Ready`.
-pub(super) fn ready<P: Policy>(
-    builder: &StatusBuilder,
-    spec: &GracefulPolicySpec,
-    mode: Mode,
-) -> ConditionUpdate {
+pub(super) fn ready(builder: &StatusBuilder, spec: &GracefulPolicySpec, mode: Mode) -> ConditionUpdate {
     let WorkloadCounts { matched, pending, unsatisfiable, .. } = builder.counts;
     if let Err(error) = spec.selector.clone().map(Selector::try_from).transpose() {
         let message = format!("spec.selector: {error}: correct the selector");
@@ -41,7 +36,7 @@ pub(super) fn ready<P: Policy>(
     }
     if mode == Mode::Audit {
         let changes = || format!("{pending} of {matched} workloads would be changed");
-        let message = without_workloads::<P>(builder, spec).unwrap_or_else(changes);
+        let message = without_workloads(builder, spec).unwrap_or_else(changes);
         return ConditionUpdate::new(true, "Auditing", message);
     }
     if let Some((name, why)) = &builder.unsatisfiable {
@@ -49,29 +44,29 @@ pub(super) fn ready<P: Policy>(
             format!("{unsatisfiable} of {matched} workloads cannot be injected, for example {name}: {why}");
         return ConditionUpdate::new(false, "Unsatisfiable", message);
     }
-    if builder.is_stopped(P::CLUSTER_SCOPED) {
+    if builder.is_stopped() {
         let message = if pending > 0 && builder.rollouts.is_stopped {
             let wait = if pending == 1 { "waits" } else { "wait" };
             format!("{pending} of {matched} workloads {wait} until a failed rollout is fixed")
         } else {
-            rollouts_failed(&builder.rollouts.failures, P::CLUSTER_SCOPED)
+            rollouts_failed(builder, &builder.rollouts.failures)
         };
         return ConditionUpdate::new(false, "Stalled", message);
     }
     let unmatched = || {
-        let message = without_workloads::<P>(builder, spec)?;
+        let message = without_workloads(builder, spec)?;
         Some(ConditionUpdate::new(true, "Injected", message))
     };
     reverted(builder).or_else(unmatched).unwrap_or_else(|| injected(builder))
 }
 
 /// What to check if a policy has a selector and applies to no workload.
-fn without_workloads<P: Policy>(builder: &StatusBuilder, spec: &GracefulPolicySpec) -> Option<String> {
+fn without_workloads(builder: &StatusBuilder, spec: &GracefulPolicySpec) -> Option<String> {
     let StatusBuilder { counts, overridden, .. } = builder;
     if spec.selector.is_none() || counts.matched > 0 || !overridden.is_empty() {
         return None;
     }
-    let namespaces = if P::CLUSTER_SCOPED { "spec.namespaceSelector, " } else { "" };
+    let namespaces = if builder.is_cluster_scoped { "spec.namespaceSelector, " } else { "" };
     Some(format!(
         "it applies to no workload: check {namespaces}spec.selector (labels of the pod template) and spec.kinds \
          ([Deployment] by default)"
@@ -139,18 +134,18 @@ pub(super) fn conflicted(builder: &StatusBuilder) -> ConditionUpdate {
 }
 
 /// The condition `Stalled`.
-pub(super) fn stalled(builder: &StatusBuilder, is_cluster_scoped: bool) -> ConditionUpdate {
+pub(super) fn stalled(builder: &StatusBuilder) -> ConditionUpdate {
     let PolicyStatus { failures, superseded, limit, is_stopped } = &builder.rollouts;
     if failures.is_empty() {
         if superseded.is_empty() {
             return ConditionUpdate::new(false, "NoFailure", "");
         }
-        let failed = rollouts_failed(superseded, is_cluster_scoped);
+        let failed = rollouts_failed(builder, superseded);
         let message = format!("{failed} before the policy changed");
         return ConditionUpdate::new(false, "FailuresSuperseded", message);
     }
-    let failed = rollouts_failed(failures, is_cluster_scoped);
-    if !builder.is_stopped(is_cluster_scoped) {
+    let failed = rollouts_failed(builder, failures);
+    if !builder.is_stopped() {
         let message = format!("{failed}: further rollouts stop after {limit} failures");
         return ConditionUpdate::new(false, "FailuresTolerated", message);
     }
@@ -192,8 +187,8 @@ pub(super) fn drain_too_short(builder: &StatusBuilder) -> ConditionUpdate {
 }
 
 /// Names the workloads of failed rollouts, the first of many.
-fn rollouts_failed(failures: &[FailedRollout], is_cluster_scoped: bool) -> String {
-    let named = listed(failures.iter().map(|failure| name_in(is_cluster_scoped, &failure.workload)));
+fn rollouts_failed(builder: &StatusBuilder, failures: &[FailedRollout]) -> String {
+    let named = listed(failures.iter().map(|failure| name_in(builder.is_cluster_scoped, &failure.workload)));
     let rollouts = if failures.len() == 1 { "rollout" } else { "rollouts" };
     format!("the {rollouts} of {named} failed")
 }
@@ -215,7 +210,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::{ClusterGracefulPolicy, GracefulPolicy};
 
     #[test]
     fn a_drain_that_is_too_short_for_the_exposures_is_a_condition() {
@@ -236,18 +230,19 @@ mod tests {
         let spec = |spec| serde_json::from_value::<GracefulPolicySpec>(spec).unwrap();
         let (selecting, named) = (spec(json!({"selector": {}})), spec(json!({})));
         let none = StatusBuilder::default();
-        let found = ready::<GracefulPolicy>(&none, &selecting, Mode::Enforce);
+        let found = ready(&none, &selecting, Mode::Enforce);
         assert_eq!((found.is_true, found.reason), (true, "Injected"));
         let start = "it applies to no workload: check spec.selector";
         assert!(found.message.starts_with(start), "{}", found.message);
-        let of_cluster = ready::<ClusterGracefulPolicy>(&none, &selecting, Mode::Audit);
+        let of_cluster = StatusBuilder { is_cluster_scoped: true, ..StatusBuilder::default() };
+        let of_cluster = ready(&of_cluster, &selecting, Mode::Audit);
         assert_eq!(of_cluster.reason, "Auditing");
         assert!(of_cluster.message.contains("check spec.namespaceSelector"), "{}", of_cluster.message);
         let mut matching = StatusBuilder::default();
         (matching.counts.matched, matching.counts.injected) = (1, 1);
         let overridden = StatusBuilder { overridden: vec!["web".into()], ..StatusBuilder::default() };
         for (builder, spec) in [(&none, &named), (&matching, &selecting), (&overridden, &selecting)] {
-            let found = ready::<GracefulPolicy>(builder, spec, Mode::Enforce);
+            let found = ready(builder, spec, Mode::Enforce);
             assert!(!found.message.contains("no workload"), "{}", found.message);
         }
     }

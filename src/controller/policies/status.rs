@@ -25,9 +25,9 @@ pub(super) fn status<P: Policy>(
 ) -> GracefulPolicyStatus {
     let mut conditions = policy.status().cloned().unwrap_or_default().conditions;
     for (type_, update) in [
-        ("Ready", ready::<P>(&builder, policy.spec(), effective.mode)),
+        ("Ready", ready(&builder, policy.spec(), effective.mode)),
         ("Conflicted", conflicted(&builder)),
-        ("Stalled", stalled(&builder, P::CLUSTER_SCOPED)),
+        ("Stalled", stalled(&builder)),
         ("Blocked", blocked(&builder)),
         ("DrainTooShort", drain_too_short(&builder)),
     ] {
