@@ -120,7 +120,7 @@ impl ReconcileContext {
         self.scheduling.set_blocked(&key, true);
         if is_new {
             self.index.requeue_policies_of(&key);
-            self.events.blocked(kind, object, message);
+            self.events.warn(kind, object, "Blocked", message);
         }
         Action::requeue(wait)
     }

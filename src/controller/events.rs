@@ -124,18 +124,6 @@ impl EventPublisher {
         self.send(&reference(kind, object), EventType::Normal, reason, note);
     }
 
-    /// Publishes the warnings about a workload, once until they change, without one that has an Event of its own.
-    pub(super) fn degraded(
-        &self,
-        kind: Kind,
-        object: &DynamicObject,
-        evaluation: &Evaluation,
-        published: Option<&String>,
-    ) {
-        let warnings = evaluation.warnings.iter().filter(|warning| Some(*warning) != published);
-        self.send_once(kind, object, (EventType::Warning, "Degraded"), warnings.cloned());
-    }
-
     /// Reports what a policy in mode `Audit` would inject, once until it changes.
     pub(super) fn would_inject(
         &self,
@@ -167,24 +155,20 @@ impl EventPublisher {
         self.send(&reference(kind, object), EventType::Normal, "RecommendationApplied", note);
     }
 
-    /// Reports why a workload can't be written.
-    pub(super) fn blocked(&self, kind: Kind, object: &DynamicObject, message: String) {
-        self.send(&reference(kind, object), EventType::Warning, "Blocked", message);
+    /// Publishes a warning about a workload.
+    pub(super) fn warn(&self, kind: Kind, object: &DynamicObject, reason: &str, note: String) {
+        self.send(&reference(kind, object), EventType::Warning, reason, note);
     }
 
-    /// Reports why the `PodDisruptionBudget` of a workload can't be written, once until that changes.
-    pub(super) fn budget_rejected(&self, kind: Kind, object: &DynamicObject, error: Option<&impl ToString>) {
-        self.send_once(kind, object, (EventType::Warning, "Blocked"), error.map(ToString::to_string));
-    }
-
-    /// Reports that SIGTERM ends the workload's containers without a handler, once until that changes. `None` if it doesn't.
-    pub(super) fn sigterm_not_handled(&self, kind: Kind, object: &DynamicObject, note: Option<String>) {
-        self.send_once(kind, object, (EventType::Warning, "SigtermNotHandled"), note);
-    }
-
-    /// Reports that the drain of the workload is too short for its exposures, once until that changes. `None` if it isn't.
-    pub(super) fn drain_too_short(&self, kind: Kind, object: &DynamicObject, note: Option<String>) {
-        self.send_once(kind, object, (EventType::Warning, "DrainTooShort"), note);
+    /// Publishes the warnings about a workload for this reason, once until they change.
+    pub(super) fn warn_once(
+        &self,
+        kind: Kind,
+        object: &DynamicObject,
+        reason: &'static str,
+        warnings: impl IntoIterator<Item = String>,
+    ) {
+        self.send_once(kind, object, (EventType::Warning, reason), warnings);
     }
 
     /// Publishes notes, once until they change.
@@ -223,11 +207,6 @@ impl EventPublisher {
             _ => format!("adieu ignores this object: {reason}"),
         };
         self.send(object, EventType::Warning, reason.name(), note);
-    }
-
-    /// Reports a termination of one of the workload's pods that went wrong.
-    pub(super) fn terminated(&self, kind: Kind, object: &DynamicObject, reason: &str, note: String) {
-        self.send(&reference(kind, object), EventType::Warning, reason, note);
     }
 
     /// Drops workloads that were deleted, by their uids.

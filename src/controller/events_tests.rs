@@ -108,7 +108,7 @@ async fn at_most_eight_of_many_warnings_are_published() {
     let workload = crate::plan::Workload::of(Kind::Deployment, &object);
     let evaluation = crate::plan::evaluate(&workload, &crate::plan::NamespaceContext::default());
     assert!(evaluation.warnings.len() > 10 * MAX_WARNINGS);
-    publisher.degraded(Kind::Deployment, &object, &evaluation, None);
+    publisher.warn_once(Kind::Deployment, &object, "Degraded", evaluation.warnings);
     assert_eq!(MAX_PENDING_EVENTS - publisher.events.capacity(), MAX_WARNINGS + 1);
 }
 
@@ -183,7 +183,7 @@ async fn an_unhandled_sigterm_is_reported_once_until_it_is_handled() {
     let object = serde_json::from_value(metadata).unwrap();
     let published = |note: Option<&str>| {
         let before = publisher.events.capacity();
-        publisher.sigterm_not_handled(Kind::Deployment, &object, note.map(Into::into));
+        publisher.warn_once(Kind::Deployment, &object, "SigtermNotHandled", note.map(str::to_owned));
         before - publisher.events.capacity()
     };
     let notes = [Some("a"), Some("a"), Some("b"), None, Some("b")];

@@ -253,18 +253,18 @@ impl<'a> Report<'a> {
         let reason = match termination.outcome {
             Outcome::Killed => "KilledAtDeadline",
             Outcome::PreStopFailed => "PreStopFailed",
-            Outcome::Completed => return events.sigterm_not_handled(key.kind, &object, None),
+            Outcome::Completed => return events.warn_once(key.kind, &object, "SigtermNotHandled", None),
             Outcome::DefaultAction if termination.is_sigterm_unhandled() => {
                 let note = format!(
                     "container {container}: SIGTERM ends it immediately (exit code 143), and it has no preStop hook: \
                      requests that are still sent to it are lost"
                 );
-                return events.sigterm_not_handled(key.kind, &object, Some(note));
+                return events.warn_once(key.kind, &object, "SigtermNotHandled", Some(note));
             }
             _ => return,
         };
         let note = format!("pod {pod}, container {container}: {}", termination.reason());
-        events.terminated(key.kind, &object, reason, note);
+        events.warn(key.kind, &object, reason, note);
     }
 }
 

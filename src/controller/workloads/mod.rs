@@ -136,16 +136,17 @@ async fn reconcile(
     let short_drain = plan::short_drain(&workload, &evaluation.resolution)
         .map(|short| short.to_string())
         .filter(|short| evaluation.warnings.contains(short));
-    context.events.degraded(kind, object, &evaluation, short_drain.as_ref());
-    context.events.drain_too_short(kind, object, short_drain);
+    let others = evaluation.warnings.iter().filter(|warning| Some(*warning) != short_drain.as_ref());
+    context.events.warn_once(kind, object, "Degraded", others.cloned());
+    context.events.warn_once(kind, object, "DrainTooShort", short_drain);
     let action = apply_template(kind, object, context, &evaluation, &namespace_context).await?;
     let budget =
         pod_disruption_budgets::reconcile(&context.client, &context.caches, kind, object, &evaluation);
     let Some(budget) = context.write(budget).await else { return Ok(Action::await_change()) };
     let budget = budget.map_err(|source| write::Error::new(kind, object, source));
-    let is_rejected = budget.as_ref().is_err_and(write::Error::is_rejection);
-    context.events.budget_rejected(kind, object, budget.as_ref().err().filter(|_| is_rejected));
-    if is_rejected {
+    let rejected = budget.as_ref().err().filter(|error| error.is_rejection());
+    context.events.warn_once(kind, object, "Blocked", rejected.map(ToString::to_string));
+    if rejected.is_some() {
         return Ok(Action::requeue(REJECTED_WAIT));
     }
     budget?;
