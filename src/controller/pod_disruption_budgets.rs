@@ -13,7 +13,7 @@ use kube::{
 use crate::{
     api::FIELD_MANAGER,
     index::caches::Caches,
-    plan::{Evaluation, Kind, desired_budget, is_our_budget, is_selected_by_another_budget, pod_labels},
+    plan::{BudgetChange, Evaluation, Kind, budget_change, pod_labels},
     runtime::client,
 };
 
@@ -34,32 +34,16 @@ pub(super) async fn reconcile(
         return Ok(());
     }
     let budgets = caches.budgets(&namespace);
-    let uid = object.uid();
-    let owned = |budget: &PodDisruptionBudget| {
-        budget.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
-    };
-    let (mine, others): (Vec<_>, Vec<_>) =
-        budgets.iter().map(AsRef::as_ref).partition(|budget| is_our_budget(budget) && owned(budget));
-    let current = mine.into_iter().next();
-    let desired_budget = desired_budget(kind, object, evaluation);
-    let covered = desired_budget.as_ref().is_some_and(|desired_budget| {
-        is_selected_by_another_budget(object, current.unwrap_or(desired_budget), &others, |other| {
-            pods_of(caches, &namespace, other)
-        })
-    });
-    let desired_budget = desired_budget.filter(|_| !covered);
-
+    let pods = |budget: &PodDisruptionBudget| pods_of(caches, &namespace, budget);
     let request = Request::new(PodDisruptionBudget::url_path(&(), Some(&namespace)));
-    match (desired_budget, current) {
-        (Some(desired_budget), current)
-            if current.is_none_or(|current| current.spec != desired_budget.spec) =>
-        {
+    match budget_change(kind, object, evaluation, &budgets, pods) {
+        Some(BudgetChange::Apply(desired)) => {
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
-            let patch = Patch::Apply(&desired_budget);
-            client::send(client, request.patch(&desired_budget.name_any(), &parameters, &patch)).await?;
+            let patch = Patch::Apply(&desired);
+            client::send(client, request.patch(&desired.name_any(), &parameters, &patch)).await?;
             tracing::info!(%kind, namespace, name = object.name_any(), "wrote PodDisruptionBudget");
         }
-        (None, Some(current)) => {
+        Some(BudgetChange::Delete(current)) => {
             let preconditions = Preconditions { uid: current.uid(), resource_version: None };
             let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
             match client::send(client, request.delete(&current.name_any(), &parameters)).await {
@@ -67,9 +51,9 @@ pub(super) async fn reconcile(
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 deleted => deleted?,
             }
-            tracing::info!(%kind, namespace, name = object.name_any(), covered, "deleted PodDisruptionBudget");
+            tracing::info!(%kind, namespace, name = object.name_any(), "deleted PodDisruptionBudget");
         }
-        _ => {}
+        None => {}
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Which `PodDisruptionBudget` a workload gets: that of its settings, unless another one selects its pods. With two, every
 //! eviction of a pod fails.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
@@ -34,10 +34,46 @@ pub fn is_our_budget(budget: &PodDisruptionBudget) -> bool {
     budget.labels().get(MANAGED_BY).is_some_and(|manager| manager == FIELD_MANAGER)
 }
 
+/// A write to the budget of a workload.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BudgetChange<'a> {
+    /// It is created or changed.
+    Apply(Box<PodDisruptionBudget>),
+    /// It is deleted.
+    Delete(&'a PodDisruptionBudget),
+}
+
+/// What to write, with the `budgets` of the namespace. `pods` are the labels of the pods of the workload that a budget of
+/// adieu's belongs to. `None` if nothing changes.
+#[must_use]
+pub fn budget_change<'a>(
+    kind: Kind,
+    object: &DynamicObject,
+    evaluation: &Evaluation,
+    budgets: &'a [Arc<PodDisruptionBudget>],
+    pods: impl Fn(&PodDisruptionBudget) -> Option<BTreeMap<String, String>>,
+) -> Option<BudgetChange<'a>> {
+    let uid = object.uid();
+    let is_owned = |budget: &PodDisruptionBudget| {
+        budget.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
+    };
+    let (mine, others): (Vec<_>, Vec<_>) =
+        budgets.iter().map(AsRef::as_ref).partition(|budget| is_our_budget(budget) && is_owned(budget));
+    let current = mine.into_iter().next();
+    let desired = desired_budget(kind, object, evaluation)
+        .filter(|desired| !is_selected_by_another_budget(object, current.unwrap_or(desired), &others, pods));
+    match (desired, current) {
+        (Some(desired), current) if current.is_none_or(|current| current.spec != desired.spec) => {
+            Some(BudgetChange::Apply(desired.into()))
+        }
+        (None, Some(current)) => Some(BudgetChange::Delete(current)),
+        _ => None,
+    }
+}
+
 /// The budget of the settings. `None` for a DaemonSet: the disruption controller needs the scale subresource, which it
 /// doesn't have, and drains skip its pods.
-#[must_use]
-pub fn desired_budget(
+fn desired_budget(
     kind: Kind,
     object: &DynamicObject,
     evaluation: &Evaluation,
@@ -87,8 +123,7 @@ type Labels = BTreeMap<String, String>;
 /// Whether another budget covers the pods of a workload, so that `own` must not exist: every budget of another client
 /// does, and one of adieu's that precedes `own`, or that is for a workload whose `pods` are not selected by `own`. Of many
 /// that look like adieu's only some are compared: each takes parsing its workload, and any client can create them.
-#[must_use]
-pub fn is_selected_by_another_budget(
+fn is_selected_by_another_budget(
     object: &DynamicObject,
     own: &PodDisruptionBudget,
     others: &[&PodDisruptionBudget],
@@ -138,8 +173,6 @@ fn precedence(budget: &PodDisruptionBudget) -> (usize, bool, Option<&Time>, Opti
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
 
     use super::*;

@@ -57,9 +57,7 @@ pub use admit::{
 };
 pub use command_duration::SHELLS;
 pub use context::{InjectionContext, NamespaceContext};
-pub use disruption_budget::{
-    desired_budget, is_our_budget, is_selected_by_another_budget, our_labels, pod_labels,
-};
+pub use disruption_budget::{BudgetChange, budget_change, is_our_budget, our_labels, pod_labels};
 pub use evaluate::{Evaluation, InjectionState, RolloutTiming, evaluate, rolled_out_by};
 pub use explain::{Explanation, OptedIn, explain};
 pub use explained_settings::{ExplainedSetting, OverriddenValue};
