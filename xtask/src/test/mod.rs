@@ -89,8 +89,9 @@ pub fn run(options: &Options) -> Result<()> {
     let mut results = TestResults::default();
     let outcome = everything(&workspace, options, &mut results);
 
-    let TestResults { passed, failed, failures } = results;
-    for failure in failures {
+    let TestResults { passed, failed, failures, summary } = results;
+    // The summary last, because backtraces are long.
+    for failure in failures.iter().chain(&summary) {
         println!("{failure}");
     }
     outcome?;
