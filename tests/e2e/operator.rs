@@ -14,8 +14,11 @@ use tokio::process::Command;
 
 use crate::{
     processes::signal,
-    support::{Scene, drain, eventually, run, web},
+    support::{Scene, drain, eventually, found, run, web},
 };
+
+/// The seconds in which a new leader lists the pods.
+const LISTED: i64 = 5;
 
 /// The namespace of adieu.
 pub const ADIEU: &str = "adieu-system";
@@ -194,15 +197,25 @@ impl Operator {
 
     /// Waits until an existing pod leads, and all are ready.
     pub async fn led(&self) -> Pod {
-        let leader = || async {
+        found("a leader among pods that are ready", || async {
             let (holder, pods) = (self.leader().await, self.pods().await);
             if !pods.iter().all(is_ready) {
                 return None;
             }
             pods.into_iter().find(|pod| Some(pod.name_any()) == holder)
-        };
-        eventually("a leader among pods that are ready", || async { leader().await.is_some() }).await;
-        leader().await.expect("nothing happens to it")
+        })
+        .await
+    }
+
+    /// Waits until the leader has led for some seconds: a new one has listed the pods by then, and misses no termination.
+    pub async fn observes(&self) {
+        self.led().await;
+        eventually("the leader to have led for some seconds", || async {
+            let lease = self.leases().get(&self.name).await.unwrap().spec.unwrap();
+            let times = lease.acquire_time.zip(lease.renew_time);
+            times.is_some_and(|(acquired, renewed)| renewed.0.as_second() - acquired.0.as_second() >= LISTED)
+        })
+        .await;
     }
 
     /// Sets the failurePolicy of the webhooks.

@@ -291,6 +291,18 @@ pub async fn within<F: Future<Output = bool>>(limit: Duration, what: &str, condi
     }
 }
 
+/// Waits for a value.
+pub async fn found<T, F: Future<Output = Option<T>>>(what: &str, value: impl Fn() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = value().await {
+            return value;
+        }
+        assert!(started.elapsed() < LIMIT, "waited {} s for {what}", LIMIT.as_secs());
+        sleep(POLL).await;
+    }
+}
+
 /// Waits until a value is the expected one.
 pub async fn becomes<T: Debug + PartialEq, F: Future<Output = T>>(
     limit: Duration,

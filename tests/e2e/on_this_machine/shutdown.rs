@@ -32,7 +32,7 @@ use crate::{
     figures::row,
     nodes::{cluster, nodes},
     operator::{ADIEU, Operator},
-    support::{Scene, eventually, pods_of, run, web},
+    support::{Scene, eventually, grace_period, pods_of, run, web},
     terminations::profile_with,
 };
 
@@ -262,6 +262,9 @@ async fn a_node_that_shuts_down_gives_pods_its_own_time_and_doctor_warns_of_it()
     let scene = Scene::new().await;
     let Some(nodes) = nodes(&scene).await else { return scene.end().await };
     let node = nodes.last().unwrap().name_any();
+    let operator = Operator::find(&scene.client).await;
+    // Its only replica may be on the node.
+    operator.scale(2).await;
     let bus = Bus::listen(kubelet(&node).0);
     let before = configure(&node, |config| {
         config["shutdownGracePeriod"] = json!(format!("{SHUTDOWN}s"));
@@ -269,10 +272,12 @@ async fn a_node_that_shuts_down_gives_pods_its_own_time_and_doctor_warns_of_it()
     .await;
     eventually("the kubelet to inhibit shutdowns", || async { bus.is_inhibited() }).await;
 
-    scene.create(&web_on(&node)).await;
+    // The kubelet that restarts may report its pods as not ready for a moment.
+    operator.is_reachable().await;
+    let created = scene.create(&web_on(&node)).await;
+    assert_eq!(grace_period(&created), Some(DRAIN + 35), "it is injected on creation");
     scene.rolled_out("web").await;
     let pod = pods_of(&scene, "web").await.remove(0);
-    assert_eq!(pod.spec.as_ref().unwrap().termination_grace_period_seconds, Some(DRAIN + 35));
     let mut doctor = tokio::process::Command::new(env!("CARGO_BIN_EXE_adieu"));
     doctor.args(["doctor", "--namespace", &scene.namespace]);
     let said = run(doctor, String::new()).await.unwrap();
@@ -296,11 +301,10 @@ async fn a_node_that_shuts_down_gives_pods_its_own_time_and_doctor_warns_of_it()
     bus.prepare_for_shutdown(false);
     configure(&node, |config| *config = serde_json::from_str(&before).unwrap()).await;
     eventually("the node to be ready", is_ready).await;
-    let operator = Operator::find(&scene.client).await;
     remove_ended(&scene, ADIEU, &node).await;
     operator.scale(2).await;
     // A termination counts once its pod is deleted. The leader may have been on the node too.
-    operator.led().await;
+    operator.observes().await;
     remove_ended(&scene, &scene.namespace, &node).await;
     profile_with(&scene, "web", "CutShort", &[("NodeShutdown", 1)]).await;
 
