@@ -32,8 +32,9 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 const WATCH_DELAY: Duration = Duration::from_secs(3);
 /// How many objects are read at a time: thousands of pods may terminate together.
 const CONCURRENT_READS: usize = 4;
-/// How long an object that was read is used again: the pods of a ReplicaSet terminate together.
-const READ_TTL: Duration = Duration::from_secs(5);
+/// How long an object that was read is used again: the pods of a ReplicaSet terminate together. The second look at a cause
+/// reads it again.
+const READ_TTL: Duration = WATCH_DELAY;
 /// How many of them are kept.
 const MAX_READ: usize = 1000;
 
