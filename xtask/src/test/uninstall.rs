@@ -19,7 +19,7 @@ const HEALTHY: [&str; 2] = ["a", "b"];
 /// A Deployment whose rollout fails.
 const BROKEN: &str = "broken";
 const VALUES: [&str; 3] =
-    ["revertOnUninstall.enabled=true", "revertOnUninstall.maxConcurrent=1", "revertOnUninstall.timeout=1m"];
+    ["revertOnUninstall.enabled=true", "revertOnUninstall.maxConcurrent=1", "revertOnUninstall.timeout=3m"];
 
 /// Uninstalls everything except the CRDs. The Deployments run `web`.
 pub fn check(target: &Target, web: &Image) -> Result<()> {
