@@ -261,7 +261,7 @@ async fn a_node_whose_kubelet_is_stopped_loses_no_request_when_it_is_drained_and
     let pods: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let outcomes = traffic
         .during(|| async {
-            let drained = drain(&scene, &node, "5s").await;
+            let drained = drain(&scene, &node, "10s").await;
             let left = pods.list(&ListParams::default()).await.unwrap().items;
             for name in ["plain", "managed"] {
                 eventually(&format!("the replacements of {name}"), || async {

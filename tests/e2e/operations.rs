@@ -16,11 +16,12 @@ use crate::{
     support::{Scene, drain, eventually, web},
 };
 
-/// The limit without a leader after one crashed or was cut off.
-pub const LEADERLESS: Duration = Duration::from_secs(15);
+/// The limit without a leader after one crashed or was cut off: its Lease expires within 10 s, and a busy machine takes
+/// some seconds more.
+pub const LEADERLESS: Duration = Duration::from_secs(30);
 
 /// The limit without a leader after one shut down and released its Lease, which would expire 10 s later.
-const HANDED_OVER: Duration = Duration::from_secs(3);
+const HANDED_OVER: Duration = Duration::from_secs(5);
 
 /// A policy named `all`.
 pub fn policy(spec: &Value) -> Value {
@@ -116,10 +117,15 @@ async fn a_deleted_leader_pod_is_replaced() {
 /// A Deployment with a port on which no process listens: with a probe of it, no new pod becomes ready.
 fn with_unused_port() -> Value {
     let mut first = web("first", &json!({}));
-    first["spec"]["progressDeadlineSeconds"] = json!(3);
     let ports = &mut first["spec"]["template"]["spec"]["containers"][0]["ports"];
     ports.as_array_mut().unwrap().push(json!({"containerPort": 9999, "name": "other"}));
     first
+}
+
+/// Sets when a rollout of `first` without progress fails. A sound one may take longer than a few seconds too.
+async fn set_deadline(scene: &Scene, seconds: Option<i64>) {
+    let deadline = json!({"spec": {"progressDeadlineSeconds": seconds}});
+    scene.patch("Deployment", "first", &deadline).await.unwrap();
 }
 
 async fn assert_described_as_stalled(scene: &Scene) {
@@ -153,6 +159,7 @@ async fn a_failed_rollout_stops_its_policy_until_it_is_fixed() {
     }
     let second = scene.deployment("second").await;
 
+    set_deadline(&scene, Some(3)).await;
     let probe = json!({"tcpSocket": {"port": "other"}});
     let broken = json!({"spec": {"drainSeconds": 3, "readinessProbe": {"mode": "Auto", "probe": probe}}});
     scene.patch("GracefulPolicy", "all", &broken).await.unwrap();
@@ -176,6 +183,7 @@ async fn a_failed_rollout_stops_its_policy_until_it_is_fixed() {
 
     let fixed = json!({"spec": {"readinessProbe": {"mode": "Never", "probe": null}}});
     scene.patch("GracefulPolicy", "all", &fixed).await.unwrap();
+    set_deadline(&scene, None).await;
     for name in ["first", "second"] {
         eventually(name, || async { drain(&scene.deployment(name).await) == Some(3) }).await;
         scene.rolled_out(name).await;
@@ -188,6 +196,7 @@ async fn a_failed_rollout_stops_its_policy_until_it_is_fixed() {
 
     // The last one stalls it as well, even if no workload waits.
     scene.kubectl(&["delete", "deployment", "second"]).await;
+    set_deadline(&scene, Some(3)).await;
     let broken = json!({"spec": {"drainSeconds": 4, "readinessProbe": {"mode": "Auto", "probe": probe}}});
     scene.patch("GracefulPolicy", "all", &broken).await.unwrap();
     condition_becomes(&scene, "Stalled", "True the rollout of first failed").await;

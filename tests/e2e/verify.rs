@@ -17,7 +17,13 @@ use crate::{
     load::open,
     nodes::nodes,
     support::{Scene, eventually, web},
+    traffic::{DRAIN, managed},
 };
+
+/// The drain of managed workloads in seconds.
+fn drain_seconds() -> f64 {
+    f64::from(i32::try_from(DRAIN).unwrap())
+}
 
 /// The result of a run of `adieu verify`.
 pub struct Verification {
@@ -97,8 +103,7 @@ impl Verification {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn verifying_a_managed_deployment_reports_no_losses() {
     let scene = Scene::new().await;
-    let [url, _] =
-        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2).await;
+    let [url, _] = scene.shop(&managed(), 2).await;
     let report = env::temp_dir().join(format!("{}.html", scene.namespace));
     let restart =
         scene.verify("web", &url, &["--duration", "2s", "--report", report.to_str().unwrap()]).await;
@@ -106,14 +111,14 @@ async fn verifying_a_managed_deployment_reports_no_losses() {
     assert_eq!(restart.terminated().len(), 2);
     for pod in restart.terminated() {
         let after = |field: &str| pod[field].as_f64().unwrap_or_else(|| unreachable!("{field} of {pod}"));
-        assert!(after("endpointNotReadyAfterSeconds") < 5.0, "{pod}");
-        assert!(after("lastRequestAfterSeconds") < 5.0, "{pod}");
-        assert!(after("goneAfterSeconds") >= 5.0, "{pod}");
+        assert!(after("endpointNotReadyAfterSeconds") < drain_seconds(), "{pod}");
+        assert!(after("lastRequestAfterSeconds") < drain_seconds(), "{pod}");
+        assert!(after("goneAfterSeconds") >= drain_seconds(), "{pod}");
         assert!(pod["answered"].as_i64() > Some(0), "{pod}");
     }
     let drain = &restart.report["drain"];
-    assert_eq!((&drain["basis"], &drain["presentSeconds"]), (&json!("exact"), &json!(5)), "{drain}");
-    assert!(drain["seconds"].as_i64() <= Some(5), "{drain}");
+    assert_eq!((&drain["basis"], &drain["presentSeconds"]), (&json!("exact"), &json!(DRAIN)), "{drain}");
+    assert!(drain["seconds"].as_i64() <= Some(DRAIN), "{drain}");
     let page = std::fs::read_to_string(&report).unwrap();
     assert_eq!(page.matches("<svg").count(), 3);
     std::fs::remove_file(report).unwrap();
@@ -142,15 +147,14 @@ async fn verifying_an_unmanaged_deployment_reports_losses_and_pods() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn from_inside_the_cluster_a_cluster_ip_is_verified() {
     let scene = Scene::new().await;
-    let [_, url] =
-        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 2).await;
+    let [_, url] = scene.shop(&managed(), 2).await;
     let jobs: Api<Job> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let run = scene.verify("web", &url, &["--in-cluster", "--duration", "2s"]).await;
     run.assert_lossless();
     assert_eq!(run.terminated().len(), 2);
     for pod in run.terminated() {
         let last = pod["lastRequestAfterSeconds"].as_f64().unwrap();
-        assert!((-1.0..5.0).contains(&last), "the clocks are aligned: {pod}");
+        assert!((-1.0..drain_seconds()).contains(&last), "the clocks are aligned: {pod}");
     }
     assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 0);
 
@@ -170,13 +174,12 @@ async fn from_inside_the_cluster_a_cluster_ip_is_verified() {
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn every_disruption_is_completed_and_reverted() {
     let scene = Scene::new().await;
-    let [url, _] =
-        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "3"}), 3).await;
+    let [url, _] = scene.shop(&managed(), 3).await;
     for (disruption, terminated) in [("scale-down=1", 2), ("delete-pod", 1), ("evict", 1)] {
         let run = scene.verify("web", &url, &["--duration", "1s", "--disrupt", disruption]).await;
         run.assert_lossless();
         assert_eq!(run.terminated().len(), terminated, "{disruption}: {:#}", run.report);
-        assert!(run.report["disruptionTookSeconds"].as_f64() > Some(3.0), "{disruption}");
+        assert!(run.report["disruptionTookSeconds"].as_f64() > Some(drain_seconds()), "{disruption}");
         assert_eq!(scene.replicas().await, 3, "{disruption}");
     }
     scene.end().await;
@@ -205,8 +208,7 @@ async fn a_node_is_drained_under_load_and_uncordoned() {
     if nodes(&scene).await.is_none() {
         return scene.end().await;
     }
-    let [url, _] =
-        scene.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "5"}), 4).await;
+    let [url, _] = scene.shop(&managed(), 4).await;
     // Pods that can't be evicted any more, because their namespace is being deleted.
     let leaving = Scene::new().await;
     leaving.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "20"}), 4).await;

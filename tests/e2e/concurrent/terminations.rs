@@ -22,9 +22,9 @@ async fn rollouts_with_recreate_and_of_a_single_stateful_pod_are_rollouts() {
         object["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["stop", "1", "0"]);
         scene.create(&object).await;
         let target = format!("{kind}/{name}");
-        scene.kubectl(&["rollout", "status", &target, "--timeout=60s"]).await;
+        scene.kubectl(&["rollout", "status", &target, "--timeout=120s"]).await;
         scene.kubectl(&["rollout", "restart", &target]).await;
-        scene.kubectl(&["rollout", "status", &target, "--timeout=60s"]).await;
+        scene.kubectl(&["rollout", "status", &target, "--timeout=120s"]).await;
         let api = scene.api("adieu.dev/v1alpha1", "TerminationProfile");
         let profile = || async {
             let found = api.get_opt(&format!("{kind}-{name}")).await.unwrap();
