@@ -80,7 +80,7 @@ async fn profiles_report_preemption_by_the_scheduler_and_a_taint_of_the_node() {
     let scene = Scene::new().await;
     let Some(nodes) = nodes(&scene).await else { return scene.end().await };
     let operator = Operator::find(&scene.client).await;
-    let replicas = operator.pods().await.len();
+    let replicas = operator.replicas().await;
     let leader = operator.led().await.spec.unwrap().node_name;
     // The taint evicts a replica of the operator as well, so it is not on the leader's node.
     let node = nodes.iter().find(|node| Some(node.name_any()) != leader).unwrap();

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The limit for adieu to observe a missing CRD.
-const KNOWN: Duration = Duration::from_mins(1);
+const KNOWN: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 #[ignore = "needs a cluster: cargo xtask test"]

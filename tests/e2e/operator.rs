@@ -44,6 +44,13 @@ impl Operator {
         Api::namespaced(self.client.clone(), ADIEU).list(&ours()).await.unwrap().items
     }
 
+    /// How many replicas it is to have. More pods may be listed: some terminate.
+    pub async fn replicas(&self) -> usize {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), ADIEU);
+        let deployment = deployments.get(&self.name).await.unwrap();
+        deployment.spec.unwrap().replicas.unwrap().try_into().unwrap()
+    }
+
     /// Scales it, and waits until it has this many ready pods and no other, and is reachable if there is one.
     pub async fn scale(&self, replicas: usize) {
         self.set_replicas(replicas).await;

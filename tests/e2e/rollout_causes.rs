@@ -23,7 +23,7 @@ fn synced() -> Value {
 async fn drift_is_repaired_one_rollout_at_a_time_and_under_next_update_by_none() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
-    let replicas = operator.pods().await.len();
+    let replicas = operator.replicas().await;
     let names = ["a", "b", "c"];
     for name in names {
         let mut object = web(name, &json!({}));
@@ -147,7 +147,7 @@ fn is_probed(deployment: &Value) -> bool {
 async fn a_service_that_appears_after_its_probe_was_accepted_causes_no_rollout() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
-    let replicas = operator.pods().await.len();
+    let replicas = operator.replicas().await;
     let unnamed = |name: &str| {
         let mut object = web(name, &json!({}));
         let template = &mut object["spec"]["template"];

@@ -16,7 +16,7 @@ use crate::{
 async fn without_the_operator_a_reverted_workload_can_get_its_own_hook() {
     let scene = Scene::new().await;
     let operator = Operator::find(&scene.client).await;
-    let replicas = operator.pods().await.len();
+    let replicas = operator.replicas().await;
     scene.create(&web("web", &opted_in())).await;
     scene.rolled_out("web").await;
     operator.stop().await;

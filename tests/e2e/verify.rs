@@ -16,6 +16,7 @@ use tokio::process::Command;
 use crate::{
     load::open,
     nodes::nodes,
+    operator::Operator,
     support::{Scene, eventually, web},
     traffic::{DRAIN, managed},
 };
@@ -214,6 +215,9 @@ async fn a_node_is_drained_under_load_and_uncordoned() {
     leaving.shop(&json!({"adieu.dev/graceful": "true", "adieu.dev/drain-seconds": "20"}), 4).await;
     leaving.end().await;
     let run = scene.verify("web", &url, &["--duration", "1s", "--disrupt", "drain-node"]).await;
+    // The operator is evicted too.
+    let operator = Operator::find(&scene.client).await;
+    operator.scale(operator.replicas().await).await;
     run.assert_lossless();
     assert!(!run.terminated().is_empty(), "{:#}", run.report);
     let all: Api<Node> = Api::all(scene.client.clone());

@@ -18,7 +18,7 @@ use crate::progress::{Step, print_line};
 /// The time until a stopping component is killed: more than an API server needs for requests in progress.
 const GRACE: Duration = Duration::from_secs(20);
 /// The limit for the supervisor to handle a request.
-const HEARD_WITHIN: Duration = Duration::from_secs(10);
+const HEARD_WITHIN: Duration = Duration::from_secs(30);
 /// The limit for everything else.
 const LIMIT: Duration = Duration::from_mins(2);
 /// Without these the kubelet can't report the node as ready.
