@@ -179,8 +179,10 @@ impl Operator {
                 let waited = self.waiting_reconciles().await;
                 let touched = json!({"metadata": {"annotations": {"example.com/reconciled": round}}});
                 scene.patch("Deployment", name, &touched).await.unwrap();
+                // A new leader counts from 0.
                 eventually("the leader to let it wait", || async {
-                    self.waiting_reconciles().await > waited
+                    let now = self.waiting_reconciles().await;
+                    now > 0 && now != waited
                 })
                 .await;
             }

@@ -66,8 +66,8 @@ pub(crate) fn used(pod: &TerminatingPod, end: &ContainerEnd) -> Option<i64> {
     pod.is_start_known().then(|| (end.at.as_second() - pod.start.as_second()).max(0))
 }
 
-/// The seconds from SIGTERM to the end of the last main container; `None` if one of them is unknown. A hook that failed took
-/// no time.
+/// The seconds from SIGTERM to the end of the last main container; `None` if one of them is unknown. A hook that failed
+/// took no time.
 pub(crate) fn shutdown_seconds(pod: &TerminatingPod, failed: &FailedHooks) -> Option<i64> {
     let main = pod.containers.iter().filter(|container| !container.is_sidecar && container.ran_at(pod.start));
     let seconds = main.map(|container| {
