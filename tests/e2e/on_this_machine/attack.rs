@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The limit for others' admissions at the 99th percentile.
-const P99: Duration = Duration::from_secs(2);
+const P99: Duration = Duration::from_secs(1);
 /// The number of admissions after each phase, for a meaningful percentile.
 const FURTHER: usize = 100;
 
