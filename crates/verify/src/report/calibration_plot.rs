@@ -11,7 +11,7 @@ use plotters::{
     },
 };
 
-use super::plot::{ANSWERED, Error, LOST, draw};
+use super::plot::{ANSWERED, Error, FONT, LOST, MARGIN, draw};
 use crate::calibration::{Observation, WayResult};
 
 /// The height of a way's row, with its name above its points.
@@ -37,12 +37,14 @@ pub(super) fn last_arrivals(ways: &[WayResult]) -> Result<String, Error> {
     draw(height, "the last arrival of each termination, by way, and the drain that follows", |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
+            .margin_left(MARGIN)
+            .margin_right(MARGIN)
             .x_label_area_size(42)
             .build_cartesian_2d(seconds(ways), 0.0..f64::from(count))
             .map_err(Error::of)?;
         let mut mesh = chart.configure_mesh();
         mesh.disable_y_mesh().y_labels(0).x_labels(12).x_desc("seconds after SIGTERM");
-        mesh.x_label_formatter(&|x| format!("{x:.1} s"));
+        mesh.label_style(FONT).x_label_formatter(&|x| format!("{x:.1} s"));
         mesh.light_line_style(RGBColor(0xf0, 0xf0, 0xf0)).bold_line_style(RGBColor(0xe0, 0xe0, 0xe0));
         mesh.draw().map_err(Error::of)?;
         for (row, way) in (0..count).rev().map(f64::from).zip(ways) {
@@ -56,7 +58,7 @@ pub(super) fn last_arrivals(ways: &[WayResult]) -> Result<String, Error> {
                 .into_iter()
                 .map(|at| PathElement::new([(at, row + 0.05), (at, row + 0.65)], DRAIN.stroke_width(2)));
             chart.draw_series(lines).map_err(Error::of)?;
-            let words = ("sans-serif", 13).into_font().color(&RGBColor(0x22, 0x22, 0x22));
+            let words = FONT.into_font().color(&RGBColor(0x22, 0x22, 0x22));
             let words = words.pos(Pos::new(HPos::Left, VPos::Top));
             let name = format!("{}: drain {}", way.way.exposure, way.drain());
             chart.draw_series([Text::new(name, (0.0, row + 0.95), words)]).map_err(Error::of)?;

@@ -4,7 +4,12 @@ use std::{error::Error as StdError, ops::Range, time::Duration};
 
 use plotters::{
     chart::{ChartBuilder, ChartContext},
-    coord::{Shift, types::RangedCoordf64},
+    coord::{
+        Shift,
+        combinators::IntoLogRange as _,
+        ranged1d::{AsRangedCoord, Ranged, ValueFormatter},
+        types::RangedCoordf64,
+    },
     element::{Circle, Cross, PathElement, Rectangle, Text},
     prelude::{Cartesian2d, DrawingArea, IntoDrawingArea as _, SVGBackend},
     series::LineSeries,
@@ -37,6 +42,12 @@ const MAX_NAME: usize = 60;
 const FRAME: u32 = 50;
 /// As wide in every plot, so that a moment is at the same place in each.
 const LEFT: u32 = 70;
+/// The family and size of texts.
+pub(super) const FONT: (&str, i32) = ("sans-serif", 13);
+/// The space at the sides, where half of the first and the last label of the axis are.
+pub(super) const MARGIN: u32 = 24;
+/// The shortest latency on the axis, in milliseconds.
+const SHORTEST: f64 = 0.1;
 /// Of so many answers at most a point each is drawn; the slowest are.
 const POINTS: usize = 4000;
 /// The most seconds, a week, of which rates are drawn.
@@ -61,7 +72,7 @@ pub(super) const LEGEND: [(&str, RGBColor); 5] = [
     ("lost request", LOST),
 ];
 
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Chart<'a, 'b, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>;
 
 /// Plots requests per second: answered, and lost.
 pub(super) fn rates(recording: &Recording) -> Result<String, Error> {
@@ -79,17 +90,20 @@ pub(super) fn rates(recording: &Recording) -> Result<String, Error> {
     })
 }
 
-/// Plots the latency of each answer; a cross is a lost request.
+/// Plots the latency of each answer; a cross is a lost request. The axis is logarithmic: milliseconds are legible on it
+/// although other requests timed out.
 pub(super) fn latencies(recording: &Recording) -> Result<String, Error> {
     let mut slowest: Vec<_> = recording.samples.iter().filter(|sample| sample.is_answered()).collect();
     slowest.sort_by_key(|sample| std::cmp::Reverse(sample.took));
     slowest.truncate(POINTS);
     let lost = recording.samples.iter().filter(|sample| sample.loss().is_some());
-    let millis = |sample: &Sample| sample.took.as_secs_f64() * 1000.0;
+    let millis = |sample: &Sample| (sample.took.as_secs_f64() * 1000.0).max(SHORTEST);
     let point = |sample: &Sample| (sample.due.as_secs_f64(), millis(sample));
-    let highest = slowest.iter().copied().chain(lost.clone()).map(millis).fold(1.0, f64::max);
+    let shown = slowest.iter().copied().chain(lost.clone()).map(millis);
+    let lowest = shown.clone().fold(f64::INFINITY, f64::min);
+    let values = powers_of_ten(lowest, shown.fold(SHORTEST, f64::max)).log_scale();
     draw(HEIGHT, "the latency of each answer, and lost requests", |area| {
-        let mut chart = chart(area, recording, time(recording), 0.0..highest * 1.1, "latency, ms")?;
+        let mut chart = chart(area, recording, time(recording), values, "latency, ms")?;
         let points = slowest.iter().map(|sample| Circle::new(point(sample), 2, ANSWERED.mix(0.6).filled()));
         chart.draw_series(points).map_err(Error::of)?;
         let crosses = lost.map(|sample| Cross::new(point(sample), 4, LOST.stroke_width(2)));
@@ -114,7 +128,7 @@ pub(super) fn pods(recording: &Recording, attributions: &[(Duration, usize)]) ->
             });
             chart.draw_series(bars).map_err(Error::of)?;
             let (at, anchor) = name_place(timeline, time.end);
-            let words = ("sans-serif", 13).into_font().color(&RGBColor(0x22, 0x22, 0x22));
+            let words = FONT.into_font().color(&RGBColor(0x22, 0x22, 0x22));
             let words = words.pos(Pos::new(anchor, VPos::Top));
             let name = Text::new(shortened(&timeline.name), (at, row + 0.98), words);
             chart.draw_series([name]).map_err(Error::of)?;
@@ -171,6 +185,12 @@ fn time(recording: &Recording) -> Range<f64> {
     0.0..end.max(Duration::from_secs(1)).as_secs_f64()
 }
 
+/// From a power of ten up, with at least two of them. A little longer at both ends, so that their labels are within.
+fn powers_of_ten(lowest: f64, highest: f64) -> Range<f64> {
+    let power = 10_f64.powf(lowest.min(highest).log10().floor());
+    power * 0.9..(highest * 1.5).max(power * 11.0)
+}
+
 /// How many samples were due in each second. The second in which the load ended is left out, unless it is the only one:
 /// it has fewer.
 fn per_second(samples: &[Sample], counts: fn(&Sample) -> bool) -> Vec<(f64, f64)> {
@@ -201,21 +221,31 @@ pub(super) fn draw(
 }
 
 /// The axes, and the beginning and end of the disruption.
-fn chart<'a, 'b>(
+fn chart<'a, 'b, V, Y>(
     area: &'a DrawingArea<SVGBackend<'b>, Shift>,
     recording: &Recording,
     time: Range<f64>,
-    values: Range<f64>,
+    values: V,
     what: &str,
-) -> Result<Chart<'a, 'b>, Error> {
+) -> Result<Chart<'a, 'b, Y>, Error>
+where
+    V: AsRangedCoord<CoordDescType = Y, Value = f64>,
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
     let mut chart = ChartBuilder::on(area)
         .margin(8)
+        .margin_right(MARGIN)
         .x_label_area_size(28)
         .y_label_area_size(LEFT)
-        .build_cartesian_2d(time.clone(), values.clone())
+        .build_cartesian_2d(time.clone(), values)
         .map_err(Error::of)?;
+    let values = chart.y_range();
+    let seconds = |x: &f64| format!("{x:.0} s");
+    // Three decimals at most.
+    let number = |y: &f64| ((y * 1000.0).round() / 1000.0).to_string();
     let mut mesh = chart.configure_mesh();
-    mesh.y_desc(what).x_labels(12).y_labels(5).x_label_formatter(&|x| format!("{x:.0} s"));
+    mesh.y_desc(what).x_labels(12).y_labels(5).label_style(FONT);
+    mesh.x_label_formatter(&seconds).y_label_formatter(&number);
     mesh.light_line_style(RGBColor(0xf0, 0xf0, 0xf0)).bold_line_style(RGBColor(0xe0, 0xe0, 0xe0));
     if what == "pods" {
         mesh.disable_y_mesh().y_labels(0);
@@ -233,19 +263,48 @@ fn chart<'a, 'b>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::Outcome;
+    use crate::verify::{Cause, Outcome};
+
+    fn sample(due: u64, took: u64, outcome: Outcome) -> Sample {
+        Sample {
+            due: Duration::from_millis(due),
+            took: Duration::from_millis(took),
+            connecting: Duration::ZERO,
+            outcome,
+            pod: None,
+            peer: None,
+        }
+    }
+
+    #[test]
+    fn milliseconds_are_legible_beside_a_request_that_timed_out() {
+        let answered = Outcome::Answered(200);
+        let timed_out = sample(200, 10_000, Outcome::Lost(Cause::TimedOut));
+        let samples = vec![sample(0, 40, answered), sample(100, 4, answered), timed_out];
+        let svg = latencies(&Recording::new(samples, vec![], None)).unwrap();
+        let labels: Vec<_> = svg.lines().filter(|line| line.parse::<f64>().is_ok()).collect();
+        assert_eq!(labels, ["1", "10", "100", "1000", "10000"]);
+        let places = svg.split("cy=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let places: Vec<i32> = places.map(|place| place.parse().unwrap()).collect();
+        assert_eq!(places.len(), 2);
+        assert!(places[0] + 30 < places[1], "{places:?}");
+    }
+
+    #[test]
+    fn the_axis_of_latencies_has_labels_whatever_they_are() {
+        assert_eq!(powers_of_ten(f64::INFINITY, SHORTEST), 0.1 * 0.9..0.1 * 11.0);
+        assert_eq!(powers_of_ten(4.0, 5.0), 0.9..11.0);
+        assert_eq!(powers_of_ten(1.0, 60_000.0), 0.9..90_000.0);
+        let nothing = latencies(&Recording::default()).unwrap();
+        assert!(nothing.lines().any(|line| line == "0.1"), "{nothing}");
+        let instant = Recording::new(vec![sample(0, 0, Outcome::Answered(200))], vec![], None);
+        assert!(latencies(&instant).unwrap().lines().any(|line| line == "1"));
+    }
 
     #[test]
     fn the_incomplete_last_second_is_not_drawn_as_a_lower_rate() {
-        let due = |millis: u64| Sample {
-            due: Duration::from_millis(millis),
-            took: Duration::from_secs(10),
-            connecting: Duration::ZERO,
-            outcome: Outcome::Answered(200),
-            pod: None,
-            peer: None,
-        };
-        let samples: Vec<_> = (0..25).map(|number| due(number * 100)).collect();
+        let samples: Vec<_> =
+            (0..25).map(|number| sample(number * 100, 10_000, Outcome::Answered(200))).collect();
         assert_eq!(per_second(&samples, Sample::is_answered), [(0.5, 10.0), (1.5, 10.0)]);
         assert_eq!(per_second(&samples[..5], Sample::is_answered), [(0.5, 5.0)]);
         assert_eq!(per_second(&[], Sample::is_answered), [(0.5, 0.0)]);
