@@ -67,6 +67,14 @@ pub fn ensure_promtool(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "promtool", "prometheus")
 }
 
+/// Installs a browser, in which tests open reports. They know these names of its program.
+pub fn ensure_browser(workspace: &Workspace) -> Result<()> {
+    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    ensure(workspace, || {
+        if names.iter().all(|name| program(name).is_none()) { vec!["chromium"] } else { vec![] }
+    })
+}
+
 /// Installs the tool of kube-proxy's nftables mode.
 pub fn ensure_nftables(workspace: &Workspace) -> Result<()> {
     ensure_program(workspace, "nft", "nftables")

@@ -30,7 +30,7 @@ use crate::figures::BENCHMARKS;
 use crate::progress::Step;
 use crate::target::{External, Target};
 use crate::workspace::Workspace;
-use crate::{command, demo, fuzz, image, install, interrupt, mutants, release, toolchain};
+use crate::{command, debian, demo, fuzz, image, install, interrupt, mutants, release, toolchain};
 use notes::Notes;
 use results::{TestResults, TestRun};
 
@@ -121,6 +121,8 @@ fn without_a_cluster(workspace: &Workspace, options: &Options, results: &mut Tes
         results.check("clippy", clippy(workspace))?;
         results.check("dependencies of the pure crates", pure_crates_have_no_client(workspace))?;
         results.check("lengths of Rust files", file_lengths::check(workspace))?;
+        // Without one, its tests are skipped.
+        results.check("a browser for the reports", debian::ensure_browser(workspace))?;
         beside_unit_tests(workspace, options, results, |results| {
             // They need Helm.
             clients.join().map_err(|_| anyhow!("a thread panicked"))??;
