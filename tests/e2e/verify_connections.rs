@@ -1,8 +1,10 @@
 //! `adieu verify --idle` on servers whose behavior is known.
 
+use std::ops::Range;
+
 use serde_json::{Value, json};
 
-use crate::{scenarios::spring, support::Scene, verify::Verification};
+use crate::{scenarios::serve, support::Scene, verify::Verification};
 
 /// The findings, each with its rule and whether it is a problem.
 fn findings(run: &Verification) -> Vec<(&str, bool)> {
@@ -22,6 +24,29 @@ fn behaviors<'a>(run: &'a Verification, kind: &str) -> Vec<&'a str> {
 fn keep_alive(run: &Verification) -> &Value {
     &run.report["connections"]["keepAlive"]
 }
+
+/// Asserts when the server ends idle connections, in seconds.
+fn assert_ends(run: &Verification, expected: Range<f64>) {
+    let ends = keep_alive(run)["endsAfterSeconds"].as_f64();
+    assert!(ends.is_some_and(|ends| expected.contains(&ends)), "{:#}", run.report);
+}
+
+/// Asserts that connections with requests are closed right after SIGTERM; a request that is in progress then is cut.
+fn assert_closed(run: &Verification) {
+    let busy = behaviors(run, "busy");
+    assert!(busy.contains(&"closed") && !busy.contains(&"servedUntilExit"), "{:#}", run.report);
+}
+
+fn assert_served_until_killed(run: &Verification) {
+    let busy = behaviors(run, "busy");
+    let expected = ["servedUntilExit", "cut", "reset"];
+    assert!(!busy.is_empty() && busy.iter().all(|how| expected.contains(how)), "{:#}", run.report);
+    assert!(findings(run).contains(&("notAnnounced", true)), "{:#}", run.report);
+    assert_eq!(run.code, Some(1), "{:#}", run.report);
+}
+
+/// The arguments for connections over a termination, with little time for others.
+const BRIEFLY: [&str; 5] = ["--idle", "--idle-limit", "1s", "--duration", "2s"];
 
 /// The annotations of a workload that drains for 5 s, and may take 5 s from SIGTERM.
 fn managed() -> Value {
@@ -43,8 +68,7 @@ async fn a_keep_alive_timeout_shorter_than_the_load_balancers_is_a_problem() {
         (&inside, &["--in-cluster", "--lb-idle", "60"], ("keepAliveTooShort", true)),
     ] {
         let run = scene.verify("web", url, &[&arguments[..], more].concat()).await;
-        let ends = keep_alive(&run)["endsAfterSeconds"].as_f64().unwrap();
-        assert!((2.5..5.5).contains(&ends), "{:#}", run.report);
+        assert_ends(&run, 2.5..5.5);
         let expected: Vec<_> = Some(rule).filter(|(name, _)| !name.is_empty()).into_iter().collect();
         assert_eq!(findings(&run), expected, "{:#}", run.report);
         assert_eq!(run.code, Some(i32::from(rule.1)), "{:#}", run.report);
@@ -76,10 +100,21 @@ async fn a_server_that_shuts_down_ends_kept_connections_and_web_sockets_in_order
 async fn a_server_that_ignores_sigterm_serves_kept_connections_until_it_is_killed() {
     let scene = Scene::new().await;
     let [url, _] = scene.shop_with(&["ignore"], &managed(), 2).await;
-    let run = scene.verify("web", &url, &["--idle", "--idle-limit", "1s", "--duration", "2s"]).await;
-    let busy = behaviors(&run, "busy");
-    let expected = ["servedUntilExit", "cut", "reset"];
-    assert!(!busy.is_empty() && busy.iter().all(|how| expected.contains(how)), "{:#}", run.report);
+    assert_served_until_killed(&scene.verify("web", &url, &BRIEFLY).await);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn a_server_that_resets_connections_is_a_problem() {
+    let scene = Scene::new().await;
+    let [url, _] = scene.shop_with(&["reset", "3"], &managed(), 2).await;
+    let arguments = ["--idle", "--idle-limit", "6s", "--lb-idle", "60", "--duration", "2s"];
+    let run = scene.verify("web", &url, &arguments).await;
+    assert_eq!(keep_alive(&run)["endedBy"], "reset", "{:#}", run.report);
+    assert_ends(&run, 2.5..4.5);
+    assert!(behaviors(&run, "busy").contains(&"reset"), "{:#}", run.report);
+    assert!(findings(&run).contains(&("keepAliveTooShort", true)), "{:#}", run.report);
     assert!(findings(&run).contains(&("notAnnounced", true)), "{:#}", run.report);
     assert_eq!(run.code, Some(1), "{:#}", run.report);
     scene.end().await;
@@ -89,12 +124,56 @@ async fn a_server_that_ignores_sigterm_serves_kept_connections_until_it_is_kille
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn spring_boot_keeps_idle_connections_for_the_connection_timeout_of_tomcat() {
     let scene = Scene::new().await;
-    let url = format!("http://{}/", spring(&scene).await);
+    let url = format!("http://{}/", serve(&scene, "spring", json!({}), &[]).await);
     let arguments =
         ["--idle", "--idle-limit", "70s", "--lb-idle", "60", "--disrupt", "none", "--duration", "1s"];
     let run = scene.verify("spring", &url, &arguments).await;
     // Tomcat notices after its default of 60 s, within some seconds.
-    let ends = keep_alive(&run)["endsAfterSeconds"].as_f64().unwrap();
-    assert!((55.0..68.0).contains(&ends), "{:#}", run.report);
+    assert_ends(&run, 55.0..68.0);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn node_js_keeps_idle_connections_for_5_s_and_closes_kept_ones_when_its_server_is_closed() {
+    let scene = Scene::new().await;
+    let url = format!("http://{}/", serve(&scene, "node", managed(), &[("ARGUMENTS", "[]")]).await);
+    let arguments = ["--idle", "--idle-limit", "8s", "--lb-idle", "60", "--duration", "2s"];
+    let run = scene.verify("node", &url, &arguments).await;
+    assert_eq!(keep_alive(&run)["advertisedSeconds"], 5, "{:#}", run.report);
+    // Newer versions add a second.
+    assert_ends(&run, 4.5..7.5);
+    assert!(findings(&run).contains(&("keepAliveTooShort", true)), "{:#}", run.report);
+    assert_closed(&run);
+    assert_eq!(run.code, Some(1), "{:#}", run.report);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn node_js_without_a_handler_serves_kept_connections_until_it_is_killed() {
+    let scene = Scene::new().await;
+    let url = format!("http://{}/", serve(&scene, "node", managed(), &[("ARGUMENTS", "[default]")]).await);
+    assert_served_until_killed(&scene.verify("node", &url, &BRIEFLY).await);
+    scene.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: cargo xtask test"]
+async fn nginx_keeps_idle_connections_for_75_s_and_ends_all_immediately_after_sigterm() {
+    let scene = Scene::new().await;
+    let address = serve(&scene, "nginx", managed(), &[]).await;
+    let arguments = ["--idle", "--idle-limit", "80s", "--lb-idle", "60", "--duration", "2s"];
+    let run = scene.verify("nginx", &format!("http://{address}/"), &arguments).await;
+    assert_ends(&run, 74.0..78.0);
+    assert!(!findings(&run).iter().any(|(rule, _)| rule.starts_with("keepAlive")), "{:#}", run.report);
+    assert_eq!(behaviors(&run, "idle"), ["closed"], "{:#}", run.report);
+    assert_closed(&run);
+
+    // Most connections have a request in progress.
+    let run = scene.verify("nginx", &format!("http://{address}/slow"), &BRIEFLY).await;
+    assert!(behaviors(&run, "busy").contains(&"cut"), "{:#}", run.report);
+    assert!(findings(&run).contains(&("notAnnounced", true)), "{:#}", run.report);
+    assert_eq!(run.code, Some(1), "{:#}", run.report);
     scene.end().await;
 }

@@ -27,8 +27,13 @@ const PROGRAMS: [(&str, &str); 7] = [
 ];
 
 /// The same for sample applications.
-const APPLICATIONS: [(&str, &str); 3] =
-    [("redis-server", "redis-server"), ("mvn", "maven"), ("jlink", "default-jdk-headless")];
+const APPLICATIONS: [(&str, &str); 5] = [
+    ("redis-server", "redis-server"),
+    ("mvn", "maven"),
+    ("jlink", "default-jdk-headless"),
+    ("nginx", "nginx"),
+    ("node", "nodejs"),
+];
 
 /// The same for proxies in front of applications.
 const PROXIES: [(&str, &str); 3] = [("haproxy", "haproxy"), ("nginx", "nginx"), ("pip3", "python3-pip")];

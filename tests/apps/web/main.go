@@ -8,7 +8,8 @@
 // child and, like a shell that is process 1, neither exits nor forwards
 // SIGTERM; "web default" only logs. "web idle SECONDS" closes idle connections
 // after some seconds, and on SIGTERM it finishes requests and closes the
-// WebSockets of /events with a close frame.
+// WebSockets of /events with a close frame. "web reset SECONDS" resets them
+// instead, and SIGTERM ends it with all connections reset.
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -59,11 +61,25 @@ func main() {
 		w.Header().Set("X-Pod", pod)
 		fmt.Fprintf(w, "hello from %s\n", pod)
 	})
-	if mode == "idle" {
+	switch mode {
+	case "idle":
 		finish(seconds(2), pod)
 		return
+	case "reset":
+		server := &http.Server{Addr: ":8080", IdleTimeout: seconds(2), ConnState: linger}
+		log.Fatal(server.ListenAndServe())
 	}
 	log.Fatal(http.ListenAndServe(":8080", nil))
+}
+
+// linger makes the system reset a new connection when it is closed.
+func linger(connection net.Conn, state http.ConnState) {
+	if state != http.StateNew {
+		return
+	}
+	if err := connection.(*net.TCPConn).SetLinger(0); err != nil {
+		log.Print(err)
+	}
 }
 
 // finish serves until SIGTERM, and then finishes what is in progress.

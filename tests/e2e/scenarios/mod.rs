@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use self::app::App;
 use crate::support::Scene;
 
-/// Creates the Deployment `spring` with a Service, and waits until it answers. Returns its address at a node.
-pub async fn spring(scene: &Scene) -> SocketAddr {
-    App::deploy(scene, "spring", "spring", json!({}), &[]).await.address
+/// Creates the application tests/apps/APP, with `values` for words of its manifests, and waits until it answers. Returns
+/// its address at a node.
+pub async fn serve(scene: &Scene, app: &str, annotations: Value, values: &[(&str, &str)]) -> SocketAddr {
+    App::deploy(scene, app, app, annotations, values).await.address
 }
 
 /// A count of a run: `short`, or the source's own with `ADIEU_SCENARIOS=full`.

@@ -1,4 +1,4 @@
-//! The applications of the scenarios in the end-to-end tests.
+//! The applications of the scenarios in the end-to-end tests, and servers whose connections are verified.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::{debian, image, toolchain};
 /// Sample applications that are a single Go program.
 pub const PROGRAMS: [&str; 3] = ["elegant", "integrii", "listener"];
 /// Those with files from elsewhere.
-pub const ASSEMBLED: [&str; 2] = ["redis", "spring"];
+pub const ASSEMBLED: [&str; 4] = ["nginx", "node", "redis", "spring"];
 
 /// Loads the applications into the cluster. Returns the variables with their images.
 pub fn prepare(target: &Target) -> Result<Vec<(String, String)>> {
