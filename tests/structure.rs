@@ -24,8 +24,18 @@ const MODULES: [(&str, &[&str]); 7] = [
 
 /// What the end-to-end tests in `concurrent` may use. Not the operator, nodes, load or figures: by those a test affects
 /// others, or is affected by them.
-const CONCURRENT: [&str; 8] =
-    ["guard", "manifests", "mutator", "operations", "rejection", "support", "terminations", "uid"];
+const CONCURRENT: [&str; 10] = [
+    "guard",
+    "manifests",
+    "mutator",
+    "operations",
+    "rejection",
+    "scenarios",
+    "support",
+    "terminations",
+    "uid",
+    "verify",
+];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -39,7 +39,6 @@ mod terminations;
 mod traffic;
 mod uninstall;
 mod verify;
-mod verify_connections;
 
 fn rejection(error: kube::Error) -> String {
     match error {

@@ -112,7 +112,7 @@ async fn a_server_that_resets_connections_is_a_problem() {
     let arguments = ["--idle", "--idle-limit", "6s", "--lb-idle", "60", "--duration", "2s"];
     let run = scene.verify("web", &url, &arguments).await;
     assert_eq!(keep_alive(&run)["endedBy"], "reset", "{:#}", run.report);
-    assert_ends(&run, 2.5..4.5);
+    assert_ends(&run, 2.5..5.5);
     assert!(behaviors(&run, "busy").contains(&"reset"), "{:#}", run.report);
     assert!(findings(&run).contains(&("keepAliveTooShort", true)), "{:#}", run.report);
     assert!(findings(&run).contains(&("notAnnounced", true)), "{:#}", run.report);
