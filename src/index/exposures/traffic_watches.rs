@@ -5,6 +5,7 @@ use std::{
     mem::{replace, take},
     pin::pin,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use adieu_exposures::{AffectedService, KINDS, Kind, ObjectName, TrafficIndex};
@@ -36,6 +37,9 @@ use crate::index::{
 /// How many pages of lists are read at a time. At the start all kinds are listed, and the largest object of each page is held
 /// in memory. A page that the API server doesn't send takes only one of them.
 pub(super) const CONCURRENT_PAGES: usize = 4;
+/// The minimum time between two searches of the index for the namespaces about which unusable objects decide: each reads the
+/// whole index, and a tenant's object may become unusable, and usable again, with each update.
+const MIN_SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The watches of traffic objects, and what they fill.
 pub(super) struct TrafficWatches {
@@ -115,12 +119,16 @@ impl TrafficWatches {
             if changed.is_empty() {
                 continue;
             }
-            let namespaces = changed.iter().map(|(_, namespace)| namespace.as_str()).collect();
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            for namespace in index.decided_by(namespaces) {
-                // The object has no namespace, or it isn't known.
-                if namespace.is_empty() { self.dirty.all() } else { self.dirty.namespace(namespace) }
-            }
+            self.mark_decided_by(changed.iter().map(|(_, namespace)| namespace.as_str()).collect());
+            sleep(MIN_SEARCH_INTERVAL).await;
+        }
+    }
+
+    fn mark_decided_by(&self, namespaces: BTreeSet<&str>) {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        for namespace in index.decided_by(namespaces) {
+            // The object has no namespace, or it isn't known.
+            if namespace.is_empty() { self.dirty.all() } else { self.dirty.namespace(namespace) }
         }
     }
 

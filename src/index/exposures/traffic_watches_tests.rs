@@ -1,13 +1,11 @@
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use adieu_exposures::TrafficObject;
 use futures::FutureExt as _;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::*;
 use crate::{
@@ -95,7 +93,7 @@ async fn objects_of_a_kind_that_is_no_longer_served_are_dropped() {
     assert!(index.leading_to("shop", ["web"]).is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_object_that_becomes_unusable_or_usable_marks_the_namespaces_about_which_it_decides() {
     const GATEWAY_API: &str = "gateway.networking.k8s.io";
     const GATEWAYS: &str = "gateways.gateway.networking.k8s.io";
@@ -118,8 +116,10 @@ async fn an_object_that_becomes_unusable_or_usable_marks_the_namespaces_about_wh
         add("Deployment", "bank");
         add(GATEWAYS, "infra");
         assert_eq!(marked().await, both());
+        let searched = Instant::now();
         watches.unusable.remove(GATEWAYS, Some("infra"), Some("a"));
         assert_eq!(marked().await, both());
+        assert!(searched.elapsed() >= MIN_SEARCH_INTERVAL, "a search reads the whole index");
         add("gatewayclasses.gateway.networking.k8s.io", "");
         assert_eq!(marked().await, (true, vec![]));
     };
