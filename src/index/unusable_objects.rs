@@ -270,10 +270,10 @@ impl UnusableObjects {
         let mut kinds = self.kinds();
         let namespaces = kinds.entry(kind).or_default();
         namespaces.retain(|namespace, group| {
-            let before = (group.named.len(), group.others);
+            let before = (group.named.len(), group.has_others());
             group.named.retain(|_, unusable| unusable.listed);
             group.others = group.listed;
-            if (group.named.len(), group.others) != before {
+            if (group.named.len(), group.has_others()) != before {
                 self.changed_groups.add((kind, namespace.clone()));
             }
             !group.is_empty()

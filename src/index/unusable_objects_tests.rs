@@ -103,6 +103,15 @@ fn each_change_of_a_namespace_is_received_once() {
         objects.list_begins("Ingress");
         objects.list_ends("Ingress");
     };
+    let list_many = || {
+        objects.list_begins("Ingress");
+        for number in 0..=MAX_NAMED {
+            let namespace = Some("shop".into());
+            let object = ObjectReference { namespace, ..reference(&number.to_string()) };
+            objects.add("Ingress", object, UnusableReason::Undecodable("why".into()));
+        }
+        objects.list_ends("Ingress");
+    };
     for (change, expected) in [
         (&add as &dyn Fn(), &["Ingress shop"][..]),
         (&add, &[]),
@@ -111,6 +120,8 @@ fn each_change_of_a_namespace_is_received_once() {
         (&add, &["Ingress shop"]),
         (&list, &["Ingress shop"]),
         (&list, &[]),
+        (&list_many, &["Ingress shop"]),
+        (&list_many, &[]),
     ] {
         change();
         assert_eq!(changed(), expected);
