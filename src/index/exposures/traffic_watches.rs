@@ -154,6 +154,9 @@ impl TrafficWatches {
                 }
             } else {
                 self.forget(&mut state);
+                if state.status == KindStatus::Denied {
+                    self.unusable.set_denied(kind.resource, false);
+                }
                 self.set_status(&mut state, KindStatus::Known);
                 drop(changed.await);
             }

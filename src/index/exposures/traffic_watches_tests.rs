@@ -10,7 +10,10 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     index::unusable_objects::UnusableReason,
-    runtime::test_support::{client, failure},
+    runtime::{
+        metrics::Metrics,
+        test_support::{client, failure},
+    },
 };
 
 fn ingress(name: &str, service: &str) -> WatchedTraffic {
@@ -91,6 +94,28 @@ async fn objects_of_a_kind_that_is_no_longer_served_are_dropped() {
     assert_eq!(watches.dirty.take().await.services, [("shop".to_owned(), "web".to_owned())].into());
     let index = watches.index.read().unwrap();
     assert!(index.leading_to("shop", ["web"]).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_kind_that_is_no_longer_served_does_not_count() {
+    let metrics = Metrics::default();
+    let mut watches = watches(client(|_, _| Some((403, failure(403, "denied")))), 1);
+    watches.unusable = UnusableObjects::new(&metrics);
+    let kind = Kind::find("networking.k8s.io", "Ingress").unwrap();
+    let (sender, served) = watch::channel(Some(Served::from([(kind.resource, ingress_resource())])));
+    let check = async {
+        for denied in [1, 0] {
+            let expected = UnknownKinds { unlisted: 0, denied };
+            drop(watches.unknown.subscribe().wait_for(|unknown| *unknown == expected).await.unwrap());
+            let line = format!("adieu_denied_kinds{{kind=\"{}\"}} {denied}", kind.resource);
+            assert!(metrics.render().unwrap().contains(&line), "{line}");
+            sender.send_replace(Some(Served::new()));
+        }
+    };
+    tokio::select! {
+        () = watches.follow_kind(kind, served, ChangeSet::default()) => unreachable!(),
+        () = check => {}
+    }
 }
 
 #[tokio::test(start_paused = true)]
