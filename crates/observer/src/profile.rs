@@ -83,14 +83,18 @@ impl Profile {
         increase(self.outcomes.of(termination.outcome));
         increase(self.causes.of(termination.cause));
         let end = status_time(termination.end);
+        // A pod that its kubelet ended may be deleted long after others that have other times.
+        let is_outdated = termination.used_seconds.is_none() && end < self.last.0;
         self.last = (end.clone(), Some(termination.outcome)).max(std::mem::take(&mut self.last));
-        if self.requested != termination.requested {
+        if self.requested != termination.requested && !is_outdated {
             // Earlier terminations are no evidence about other times.
             (self.current, self.shutdown) = (OutcomeCounts::default(), Distribution::default());
             self.requested = termination.requested;
         }
-        increase(self.current.of(termination.outcome));
-        termination.shutdown_seconds.inspect(|seconds| self.shutdown.add(*seconds));
+        if self.requested == termination.requested {
+            increase(self.current.of(termination.outcome));
+            termination.shutdown_seconds.inspect(|seconds| self.shutdown.add(*seconds));
+        }
         let needed = termination.seconds_after_pre_stop().min(limits::MEASURED_SECONDS);
         self.longest_seconds = self.longest_seconds.max(needed);
         termination.withdrawal_seconds.inspect(|seconds| self.withdrawal.add(*seconds));

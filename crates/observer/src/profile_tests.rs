@@ -70,6 +70,12 @@ fn evidence_is_about_the_times_that_pods_have_now() {
         summary,
         "terminationGracePeriodSeconds 60 -> 30: p99 of 20 terminations is 4 s, the longest of all took 30 s"
     );
+    // The kubelet ended it before the last one, and it is deleted now.
+    let outdated = Termination { end: longer.end, used_seconds: None, shutdown_seconds: None, ..killed };
+    profile.add(&outdated);
+    let later = profile.status();
+    assert_eq!((later.outcomes.killed, later.current_outcomes), (32, status.current_outcomes));
+    assert_eq!(later.requested, Some(longer.requested));
     let stored = serde_json::to_value(profile.status()).unwrap();
     assert_eq!(Profile::of(serde_json::from_value(stored).unwrap()), profile);
 }
