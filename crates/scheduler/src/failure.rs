@@ -1,4 +1,4 @@
-//! Failed rollouts, and how many may fail.
+//! Failed rollouts, and how many may fail. Whether they stop a policy is decided in `slots.rs`.
 
 use adieu_core::{
     api::{GracefulPolicySpec, IntOrString, RolloutFailureReason, limits::FAILED_ROLLOUTS},
@@ -42,7 +42,7 @@ impl FailedRollout {
     }
 }
 
-/// How many rollouts of a policy may fail before no other starts.
+/// How many rollouts of a policy may fail before no other starts; of a cluster policy, in how many namespaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FailureLimit {
     /// adieu's default for the kind of policy.
@@ -70,7 +70,7 @@ impl FailureLimit {
 
     /// The number, for a policy that matches `matched` workloads: at most as many as a status records, because the next
     /// leader knows no more.
-    pub(super) fn number(self, matched: usize, default: usize) -> usize {
+    pub(super) fn max_failures(self, matched: usize, default: usize) -> usize {
         let number = match self {
             Self::Default => default,
             Self::Count(count) => count,
@@ -88,9 +88,9 @@ pub struct PolicyStatus {
     /// Failed rollouts whose policy has since requested another template, the oldest failures first.
     /// They don't count towards the limit.
     pub superseded: Vec<FailedRollout>,
-    /// How many may fail before no other starts.
+    /// How many may fail before no other starts; of a cluster policy, in how many namespaces.
     pub limit: usize,
-    /// Whether as many failed, so that none starts in any namespace.
+    /// Whether that limit is reached, so that no rollout of the policy starts in any namespace.
     pub is_stopped: bool,
 }
 
@@ -123,7 +123,7 @@ mod tests {
             (FailureLimit::Percent(5), 101, 6),
             (FailureLimit::Percent(100), 5000, FAILED_ROLLOUTS),
         ] {
-            assert_eq!(limit.number(matched, 3), expected, "{limit:?} of {matched}");
+            assert_eq!(limit.max_failures(matched, 3), expected, "{limit:?} of {matched}");
         }
     }
 }

@@ -12,9 +12,10 @@
 //!   roll out its template elsewhere.
 //! - Progress is a new maximum of updated or available replicas, or a new minimum of old ones. A rollout that makes
 //!   none for its deadline fails, also if its replicas come and go, and so does one that takes too long in all.
-//! - A failed rollout stops its policy in the namespace, and everywhere after as many as the policy's
-//!   [`FailureLimit`]. It stays failed until the workload completes with pods, is deleted or gets another template
-//!   (a restart does not change it), or until another one that the policy requests is written.
+//! - As many failed rollouts as its [`FailureLimit`] stop a policy. A cluster policy stops in the namespace of each
+//!   failure, and everywhere after failures in as many namespaces. A rollout stays failed until the workload completes
+//!   with pods, is deleted or gets another template (a restart does not change it), or until another one that the policy
+//!   requests is written.
 //!
 //! The writer [reserves](RolloutScheduler::reserve) a slot before it writes, and
 //! [commits](RolloutScheduler::commit) or [releases](RolloutScheduler::release) it afterwards. A new leader

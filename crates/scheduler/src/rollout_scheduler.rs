@@ -133,12 +133,12 @@ impl RolloutScheduler {
         &mut self,
         policy: &PolicyKey,
         generation: Option<i64>,
-        failures: FailureLimit,
+        failure_limit: FailureLimit,
         now: Timestamp,
     ) {
         let settings = self.policies.entry(policy.clone()).or_default();
-        let is_changed = (settings.generation, settings.failures) != (generation, failures);
-        (settings.generation, settings.failures) = (generation, failures);
+        let is_changed = (settings.generation, settings.failure_limit) != (generation, failure_limit);
+        (settings.generation, settings.failure_limit) = (generation, failure_limit);
         if is_changed {
             self.may_offer = true;
             for key in self.recorded(policy) {
@@ -248,8 +248,9 @@ impl RolloutScheduler {
         for failures in [&mut failures, &mut superseded] {
             failures.sort_by(|a, b| (a.time, &a.workload).cmp(&(b.time, &b.workload)));
         }
-        let limit = self.settings_of(policy).failure_limit(policy);
-        PolicyStatus { is_stopped: self.accounting.failures(policy) >= limit, limit, failures, superseded }
+        let limit = self.settings_of(policy).max_failures(policy);
+        let is_stopped = self.accounting.counted_failures(policy) >= limit;
+        PolicyStatus { is_stopped, limit, failures, superseded }
     }
 
     /// The policies that a rollout failed for, and the workloads.

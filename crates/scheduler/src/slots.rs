@@ -17,17 +17,17 @@ const SLOTS_FOR_POLICIES: usize = 4;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PolicyFailureSettings {
     pub(super) generation: Option<i64>,
-    pub(super) failures: FailureLimit,
+    pub(super) failure_limit: FailureLimit,
     /// How many workloads it matches.
     pub(super) matched: usize,
 }
 
 impl PolicyFailureSettings {
     /// How many rollouts of `policy` may fail before no other starts.
-    pub(super) fn failure_limit(self, policy: &PolicyKey) -> usize {
+    pub(super) fn max_failures(self, policy: &PolicyKey) -> usize {
         let default =
             if policy.is_cluster_scoped() { defaults::CLUSTER_MAX_FAILURES } else { defaults::MAX_FAILURES };
-        self.failures.number(self.matched, default)
+        self.failure_limit.max_failures(self.matched, default)
     }
 }
 
@@ -294,7 +294,7 @@ impl SlotAccounting {
 
     /// How many failures count towards the limit of a policy: for a cluster policy one in each namespace, so that no
     /// namespace alone stops it everywhere.
-    pub(super) fn failures(&self, policy: &PolicyKey) -> usize {
+    pub(super) fn counted_failures(&self, policy: &PolicyKey) -> usize {
         let failed = self.failed(policy);
         if policy.is_cluster_scoped() {
             failed.map(|key| &key.namespace).collect::<BTreeSet<_>>().len()
@@ -303,7 +303,7 @@ impl SlotAccounting {
         }
     }
 
-    /// Whether failures stop a policy in a namespace.
+    /// Whether failures stop a policy in a namespace: its limit is reached, or a rollout of a cluster policy failed there.
     pub(super) fn is_stopped(
         &self,
         policy: &PolicyKey,
@@ -314,7 +314,8 @@ impl SlotAccounting {
         let first = WorkloadKey { namespace: namespace.to_owned(), kind: Kind::ALL[0], name: String::new() };
         let is_inside = |key: &WorkloadKey| key.namespace == namespace;
         let failed_here = || failed.range(first..).next().is_some_and(is_inside);
-        self.failures(policy) >= settings.failure_limit(policy) || policy.is_cluster_scoped() && failed_here()
+        let is_limit_reached = self.counted_failures(policy) >= settings.max_failures(policy);
+        is_limit_reached || policy.is_cluster_scoped() && failed_here()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
