@@ -13,6 +13,7 @@
 //! | [`owners`], [`kube_version`], [`text`] (crate `adieu-core`) | owner references, versions of Kubernetes, texts | data only |
 //! | [`scheduler`] (crate `adieu-scheduler`) | which workload may roll out now; a workload's rollout progress | data only: no client, clock or async runtime |
 //! | crate `adieu-review` | reviews of the webhook: bytes in, bytes out | data only: no client, clock or async runtime |
+//! | crate `adieu-observer` | how and why pods terminated: terminating pods in, terminations and profiles out | data only: no client, clock or async runtime |
 //! | crate `adieu-exposures` | the ways in which requests reach pods, and the drain that follows | data only: no client, clock or async runtime |
 //! | crate `adieu-recommend` | the fewest policies that give every workload the times that it needs | data only: no client, clock or async runtime |
 //! | crate `adieu-audit` | workloads whose terminations lose requests: objects in, findings out | data only: no client, clock or async runtime |

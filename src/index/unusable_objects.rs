@@ -1,4 +1,5 @@
-//! Watched objects that can't be used, because they can't be decoded or are too large.
+//! Watched objects that can't be used, because they can't be decoded or are too large. `list_watch.rs` decodes each object
+//! alone, so that one of these doesn't hide the others.
 
 use std::{
     collections::BTreeMap,

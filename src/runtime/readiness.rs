@@ -1,4 +1,5 @@
 //! Readiness: the conditions that must be met before the API server may call the webhook.
+//! `src/cli/controller.rs` adds them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! The signals that shut the process down.
+//! The signals that shut the process down. The order of the shutdown is in `src/cli/controller.rs`.
 
 use std::{fs, pin::pin};
 

@@ -1,4 +1,5 @@
-//! How long load balancers keep connections to a pod after it is deregistered.
+//! How long load balancers keep connections to a pod after it is deregistered. Which annotations have such a delay is in
+//! the tables of `ways.rs`.
 
 use serde::Serialize;
 use serde_json::Value;

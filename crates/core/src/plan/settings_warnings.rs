@@ -1,5 +1,5 @@
-//! Warnings about the configuration of a workload, such as settings without effect. The API server cuts a warning at 256
-//! characters.
+//! Warnings about the configuration of a workload, such as settings without effect, or pods that bypass the webhook. The
+//! API server cuts a warning at 256 characters.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! An injected drain that is shorter than what the exposures of the pods need now.
+//! An injected drain that is shorter than what the exposures of the pods need now. It causes a warning, and a rollout only
+//! if a policy asks for it (`change_trigger.rs`).
 
 use std::fmt::{self, Display, Formatter};
 
