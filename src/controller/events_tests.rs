@@ -216,12 +216,17 @@ fn every_event_and_condition_has_a_runbook() {
         name.captures_iter(code).map(|found| found.extract::<1>().1[0]).collect::<Vec<_>>()
     };
     let unusable = [UnusableReason::Undecodable("a".into()), UnusableReason::TooLarge("a".into())];
-    let mut reasons = names(include_str!("events.rs"));
-    reasons.extend(names(include_str!("terminations/mod.rs")));
+    let sources = [
+        include_str!("context.rs"),
+        include_str!("events.rs"),
+        include_str!("terminations/mod.rs"),
+        include_str!("workloads/mod.rs"),
+    ];
+    let mut reasons = sources.map(names).concat();
     reasons.extend(unusable.iter().map(UnusableReason::name));
     // The action of Events, a kind, and the case of a value on the command line.
     reasons.retain(|reason| !["Inject", "Job", "PascalCase"].contains(reason));
-    assert!(reasons.len() >= 10, "{reasons:?}");
+    assert!(reasons.len() >= 15, "{reasons:?}");
     for reason in reasons {
         assert!(page.contains(&format!("\n### Event {reason}\n")), "docs/runbooks.md has no Event {reason}");
     }
