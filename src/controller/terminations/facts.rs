@@ -29,7 +29,7 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 /// How long the watch of workloads may be behind that of pods: a pod terminates milliseconds after the change of its
 /// workload that is the cause, and the StatefulSet controller deletes the first pod of a rollout before it writes the new
 /// revision to the status.
-const WATCH_DELAY: Duration = Duration::from_secs(3);
+const WATCH_DELAY: Duration = Duration::from_secs(5);
 /// How many objects are read at a time: thousands of pods may terminate together.
 const CONCURRENT_READS: usize = 4;
 /// How long an object that was read is used again: the pods of a ReplicaSet terminate together. The second look at a cause
