@@ -31,7 +31,7 @@ use crate::{
     plan::{self, Kind, NamespaceContext, OptIn, Workload},
     runtime::lock::lock,
     scheduler::{
-        FailureLimit, PolicyStatus, RolloutCounts, RolloutScheduler, SlotRequest, SlotReservation,
+        FailureLimit, PolicyFailures, RolloutCounts, RolloutScheduler, SlotRequest, SlotReservation,
         WrittenRevision,
     },
 };
@@ -220,12 +220,12 @@ impl Scheduling {
         self.update(|scheduler, now| scheduler.set_blocked(key, is_blocked, now));
     }
 
-    /// The failed rollouts of a policy, which matches this many workloads. `None` before the state of the previous leader
-    /// is restored.
-    pub(super) fn status_of(&self, policy: &PolicyKey, matched: usize) -> Option<PolicyStatus> {
+    /// The failed rollouts of a policy, which matches this many workloads. `None` before the state of the previous
+    /// leader is restored.
+    pub(super) fn failures_of(&self, policy: &PolicyKey, matched: usize) -> Option<PolicyFailures> {
         self.update(|scheduler, _| {
             scheduler.set_matched(policy, matched);
-            scheduler.is_active().then(|| scheduler.status_of(policy))
+            scheduler.is_active().then(|| scheduler.failures_of(policy))
         })
     }
 

@@ -82,16 +82,16 @@ impl FailureLimit {
 
 /// The failed rollouts of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyStatus {
-    /// The rollouts that failed, the oldest failures first.
-    pub failures: Vec<FailedRollout>,
+pub struct PolicyFailures {
+    /// Those that count towards the limit, the oldest failures first.
+    pub current: Vec<FailedRollout>,
     /// Failed rollouts whose policy has since requested another template, the oldest failures first.
     /// They don't count towards the limit.
     pub superseded: Vec<FailedRollout>,
     /// How many may fail before no other starts; of a cluster policy, in how many namespaces.
     pub limit: usize,
     /// Whether that limit is reached, so that no rollout of the policy starts in any namespace.
-    pub is_stopped: bool,
+    pub is_limit_reached: bool,
 }
 
 #[cfg(test)]

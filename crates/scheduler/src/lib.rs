@@ -37,7 +37,7 @@ mod slots;
 mod snapshot;
 mod time;
 
-pub use failure::{FailedRollout, FailureLimit, PolicyStatus};
+pub use failure::{FailedRollout, FailureLimit, PolicyFailures};
 pub use rollout::WrittenRevision;
 pub use rollout_scheduler::RolloutScheduler;
 pub use slot_request::{SlotRequest, SlotReservation};

@@ -6,7 +6,7 @@ use adieu_core::keys::{PolicyKey, WorkloadKey};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    failure::{FailedRollout, FailureLimit, PolicyStatus},
+    failure::{FailedRollout, FailureLimit, PolicyFailures},
     scheduled_workload::ScheduledWorkload,
     slots::{ConcurrencyLimits, EntrySummary, PolicyFailureSettings, RolloutCounts, SlotAccounting},
     snapshot::Snapshot,
@@ -241,16 +241,16 @@ impl RolloutScheduler {
 
     /// The failed rollouts of a policy, and whether they stop it.
     #[must_use]
-    pub fn status_of(&self, policy: &PolicyKey) -> PolicyStatus {
+    pub fn failures_of(&self, policy: &PolicyKey) -> PolicyFailures {
         let failure = |key| self.entries.get(key)?.failures.get(policy).cloned();
-        let mut failures: Vec<_> = self.accounting.failed(policy).filter_map(failure).collect();
+        let mut current: Vec<_> = self.accounting.failed(policy).filter_map(failure).collect();
         let mut superseded: Vec<_> = self.accounting.superseded(policy).filter_map(failure).collect();
-        for failures in [&mut failures, &mut superseded] {
+        for failures in [&mut current, &mut superseded] {
             failures.sort_by(|a, b| (a.time, &a.workload).cmp(&(b.time, &b.workload)));
         }
         let limit = self.settings_of(policy).max_failures(policy);
-        let is_stopped = self.accounting.counted_failures(policy) >= limit;
-        PolicyStatus { is_stopped, limit, failures, superseded }
+        let is_limit_reached = self.accounting.counted_failures(policy) >= limit;
+        PolicyFailures { current, superseded, limit, is_limit_reached }
     }
 
     /// The policies that a rollout failed for, and the workloads.

@@ -8,7 +8,7 @@ use crate::{
     index::{DesiredState, EvaluatedWorkload},
     keys::{PolicyKey, WorkloadKey as Key},
     plan::{InjectionState, RolloutTiming, Source},
-    scheduler::PolicyStatus,
+    scheduler::PolicyFailures,
 };
 
 /// The reasons not to write workloads.
@@ -46,7 +46,7 @@ pub(super) struct StatusBuilder {
     /// Those that can't be written.
     pub(super) blocked: Vec<BlockedWorkload>,
     /// The failed rollouts.
-    pub(super) rollouts: PolicyStatus,
+    pub(super) failures: PolicyFailures,
     /// How many wait for the next change of their template.
     pub(super) next_update: usize,
     /// How many wait for other policies that are stopped, and those policies.
@@ -107,15 +107,15 @@ impl StatusBuilder {
         }
     }
 
-    pub(super) fn set_rollouts(&mut self, rollouts: PolicyStatus) {
-        let failed = rollouts.failures.len() + rollouts.superseded.len();
+    pub(super) fn set_failures(&mut self, failures: PolicyFailures) {
+        let failed = failures.current.len() + failures.superseded.len();
         self.counts.rollout_failed = i32::try_from(failed).unwrap_or(limits::WORKLOADS);
-        self.rollouts = rollouts;
+        self.failures = failures;
     }
 
     /// Whether failures stop the policy, everywhere or in some namespaces.
     pub(super) fn is_stopped(&self) -> bool {
-        self.rollouts.is_stopped || self.is_cluster_scoped && !self.rollouts.failures.is_empty()
+        self.failures.is_limit_reached || self.is_cluster_scoped && !self.failures.current.is_empty()
     }
 }
 

@@ -7,7 +7,7 @@ use kube::core::Selector;
 use super::builder::{BlockedWorkload, StatusBuilder, name_in};
 use crate::{
     api::{GracefulPolicySpec, Mode, WorkloadCounts},
-    scheduler::{FailedRollout, PolicyStatus},
+    scheduler::{FailedRollout, PolicyFailures},
     text::counted,
 };
 
@@ -45,11 +45,11 @@ pub(super) fn ready(builder: &StatusBuilder, spec: &GracefulPolicySpec, mode: Mo
         return ConditionUpdate::new(false, "Unsatisfiable", message);
     }
     if builder.is_stopped() {
-        let message = if pending > 0 && builder.rollouts.is_stopped {
+        let message = if pending > 0 && builder.failures.is_limit_reached {
             let wait = if pending == 1 { "waits" } else { "wait" };
             format!("{pending} of {matched} workloads {wait} until a failed rollout is fixed")
         } else {
-            rollouts_failed(builder, &builder.rollouts.failures)
+            rollouts_failed(builder, &builder.failures.current)
         };
         return ConditionUpdate::new(false, "Stalled", message);
     }
@@ -135,8 +135,8 @@ pub(super) fn conflicted(builder: &StatusBuilder) -> ConditionUpdate {
 
 /// The condition `Stalled`.
 pub(super) fn stalled(builder: &StatusBuilder) -> ConditionUpdate {
-    let PolicyStatus { failures, superseded, limit, is_stopped } = &builder.rollouts;
-    if failures.is_empty() {
+    let PolicyFailures { current, superseded, limit, is_limit_reached } = &builder.failures;
+    if current.is_empty() {
         if superseded.is_empty() {
             return ConditionUpdate::new(false, "NoFailure", "");
         }
@@ -144,17 +144,17 @@ pub(super) fn stalled(builder: &StatusBuilder) -> ConditionUpdate {
         let message = format!("{failed} before the policy changed");
         return ConditionUpdate::new(false, "FailuresSuperseded", message);
     }
-    let failed = rollouts_failed(builder, failures);
+    let failed = rollouts_failed(builder, current);
     if !builder.is_stopped() {
         let message = format!("{failed}: further rollouts stop after {limit} failures");
         return ConditionUpdate::new(false, "FailuresTolerated", message);
     }
-    let them = if failures.len() == 1 { "it" } else { "them" };
+    let them = if current.len() == 1 { "it" } else { "them" };
     let effect = match builder.counts.pending {
         0 => String::new(),
-        _ if !is_stopped => {
+        _ if !is_limit_reached => {
             let namespaces: BTreeSet<&str> =
-                failures.iter().map(|failure| failure.workload.namespace.as_str()).collect();
+                current.iter().map(|failure| failure.workload.namespace.as_str()).collect();
             format!(", and no further rollout starts in {}", listed(namespaces.into_iter()))
         }
         1 => ", and 1 workload waits".into(),

@@ -86,10 +86,10 @@ async fn reconcile<P: Policy>(policy: Arc<P>, context: Arc<ReconcileContext>) ->
     let mut builder = StatusBuilder::of(&key, &context.index.of_policy(&key), &blockers);
     let matched = usize::try_from(builder.counts.matched).unwrap_or_default();
     // The failures that the previous leader recorded are restored before they are overwritten.
-    let Some(rollouts) = context.scheduling.status_of(&key, matched) else {
+    let Some(failures) = context.scheduling.failures_of(&key, matched) else {
         return Ok(Action::await_change());
     };
-    builder.set_rollouts(rollouts);
+    builder.set_failures(failures);
     let namespace_context = if P::CLUSTER_SCOPED {
         context.caches.cluster_wide_context()
     } else {

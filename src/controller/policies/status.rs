@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{EffectiveValues, GracefulPolicyStatus, limits, merge_condition},
     controller::{failed_rollout_status, policy::Policy},
-    scheduler::PolicyStatus,
+    scheduler::PolicyFailures,
     text::truncate_chars,
 };
 
@@ -45,12 +45,12 @@ pub(super) fn status<P: Policy>(
     // adieu's come last. If there are too many, those of other clients are dropped.
     let excess = conditions.len().saturating_sub(limits::CONDITIONS);
     conditions.drain(..excess);
-    let PolicyStatus { failures, superseded, .. } = &builder.rollouts;
+    let PolicyFailures { current, superseded, .. } = &builder.failures;
     GracefulPolicyStatus {
         observed_generation: policy.meta().generation,
         effective: Some(effective),
         workloads: Some(builder.counts),
-        failed_rollouts: failed_rollout_status::recorded(&policy.key(), failures, superseded),
+        failed_rollouts: failed_rollout_status::recorded(&policy.key(), current, superseded),
         conditions,
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     index::{EvaluatedWorkload, cached_workload::CachedWorkload},
     keys::{PolicyKeys, WorkloadKey as Key},
     plan::{self, Kind, NamespaceContext, Workload},
-    scheduler::{FailedRollout, PolicyStatus},
+    scheduler::{FailedRollout, PolicyFailures},
 };
 
 fn policy(spec: Value) -> GracefulPolicy {
@@ -60,8 +60,8 @@ fn failed_in(mut built: StatusBuilder, namespace: &str, names: &[impl AsRef<str>
         reason: RolloutFailureReason::ProgressDeadlineExceeded,
         time: at(1),
     };
-    let failures = names.iter().map(|name| failure(name.as_ref())).collect();
-    built.set_rollouts(PolicyStatus { failures, superseded: vec![], limit: 1, is_stopped: true });
+    let current = names.iter().map(|name| failure(name.as_ref())).collect();
+    built.set_failures(PolicyFailures { current, superseded: vec![], limit: 1, is_limit_reached: true });
     built
 }
 
@@ -310,9 +310,9 @@ fn the_status_names_the_stalled_policy_that_workloads_wait_for() {
     let waits =
         "0 of 1 workloads have the policy's values, 1 waits for cluster policy defaults, which is stalled";
     assert_eq!(conditions(&own, &workloads), (waits.into(), "False".into()));
-    let cluster_policy = |is_stopped| {
+    let cluster_policy = |is_limit_reached| {
         let mut built = failed_in(builder(&defaults(30), &workloads, &blockers), "other", &["b", "c"]);
-        built.rollouts.is_stopped = is_stopped;
+        built.failures.is_limit_reached = is_limit_reached;
         super::status(&defaults(30), built, effective(&defaults(30)), at(1)).conditions[2].message.clone()
     };
     assert_eq!(
@@ -383,8 +383,8 @@ fn a_superseded_failure_does_not_stall_the_policy() {
     let policy = policy(json!({"selector": {}}));
     let blockers = Blockers { is_stopped: &|_, _| false, backoff: &Backoff::default() };
     let mut built = failed_in(builder(&policy, &vec![], &blockers), "shop", &["b"]);
-    let PolicyStatus { failures: superseded, limit, .. } = std::mem::take(&mut built.rollouts);
-    built.set_rollouts(PolicyStatus { failures: vec![], superseded, limit, is_stopped: false });
+    let PolicyFailures { current: superseded, limit, .. } = std::mem::take(&mut built.failures);
+    built.set_failures(PolicyFailures { current: vec![], superseded, limit, is_limit_reached: false });
     let status = super::status(&policy, built, effective(&policy), at(1));
     assert_eq!((status.failed_rollouts.len(), status.workloads.unwrap().rollout_failed), (1, 1));
     let [_, _, stalled, ..] = &status.conditions[..] else { panic!("{status:?}") };

@@ -192,8 +192,8 @@ impl Cluster {
     /// The same with another leader.
     pub(super) fn next_leader(mut self) -> Self {
         for policy in self.policy_keys() {
-            let status = self.scheduler.status_of(&policy);
-            let failures = status.failures.into_iter().chain(status.superseded);
+            let failures = self.scheduler.failures_of(&policy);
+            let failures = failures.current.into_iter().chain(failures.superseded);
             if !self.recorded.iter().any(|(of, _)| *of == policy) {
                 self.recorded.extend(failures.map(|failure| (policy.clone(), failure)));
             }
@@ -349,7 +349,7 @@ impl Cluster {
 
     pub(super) fn failed_for(&self, namespace: &str, policy: Source) -> Vec<String> {
         let is_cluster_scoped = matches!(policy, Source::ClusterPolicy(_));
-        let mut failures = self.scheduler.status_of(&policy_key(namespace, &policy)).failures;
+        let mut failures = self.scheduler.failures_of(&policy_key(namespace, &policy)).current;
         failures.sort_by(|a, b| a.workload.cmp(&b.workload));
         let name = |failure: FailedRollout| {
             let WorkloadKey { namespace, name, .. } = failure.workload;

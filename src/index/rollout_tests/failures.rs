@@ -21,7 +21,7 @@ fn a_failed_rollout_that_was_reverted_is_not_retried() {
     cluster.start("a");
     cluster.change("a", failed);
     let broken = cluster.find("a").1.clone();
-    let failures = cluster.scheduler.status_of(&policy_of_shop()).failures;
+    let failures = cluster.scheduler.failures_of(&policy_of_shop()).current;
     let recorded: Vec<_> = failures.into_iter().map(|failure| (policy_of_shop(), failure)).collect();
     assert_eq!(cluster.failed_for("shop", by("all")), ["a"]);
     // Also if another replica leads since the failure.

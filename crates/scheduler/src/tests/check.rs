@@ -61,17 +61,17 @@ fn check_slots(history: &History) {
     assert_eq!(scheduler.next_deadline(), deadlines.min());
 }
 
-/// The reported failures are the sum of the statuses of the policies.
+/// The reported failures are the sum of those of the policies.
 fn check_failures(history: &History) {
     let scheduler = &history.scheduler;
     assert!(scheduler.is_active() && !scheduler.has_policy(&policy("none/none")));
     let (mut count, mut policies, mut workloads) = (0, BTreeSet::new(), BTreeSet::new());
     for policy in history.policies.keys() {
-        let status = scheduler.status_of(policy);
+        let failures = scheduler.failures_of(policy);
         assert_ne!(scheduler.has_policy(policy), history.undecoded.contains_key(policy), "{policy:?}");
-        assert!(!status.is_stopped || !status.failures.is_empty(), "{policy:?} is stopped");
-        count += status.failures.len();
-        let failures: Vec<_> = status.failures.iter().chain(&status.superseded).collect();
+        assert!(!failures.is_limit_reached || !failures.current.is_empty(), "{policy:?} is stopped");
+        count += failures.current.len();
+        let failures: Vec<_> = failures.current.iter().chain(&failures.superseded).collect();
         if !failures.is_empty() {
             policies.insert(policy.clone());
         }

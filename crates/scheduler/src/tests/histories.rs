@@ -193,7 +193,7 @@ fn failures_of_a_policy_that_is_deleted_meanwhile_are_not_restored() {
     for line in ["policy a/p max=1", "policy a/q max=1", "wait a/1 a/p,a/q", "start a/1", "reported a/1"] {
         history.step(line);
     }
-    let failures = history.scheduler.status_of(&policy("a/p")).failures;
+    let failures = history.scheduler.failures_of(&policy("a/p")).current;
     history.scheduler.reset();
     for name in ["a/p", "a/q"] {
         history.scheduler.restore(&policy(name), failures.clone(), history.now);
@@ -214,7 +214,7 @@ fn failures_that_another_version_recorded_last_while_no_other_template_is_wanted
         for line in ["policy a/p max=1", "wait a/1 a/p", "start a/1", "reported a/1"] {
             history.step(line);
         }
-        let mut failures = history.scheduler.status_of(&policy("a/p")).failures;
+        let mut failures = history.scheduler.failures_of(&policy("a/p")).current;
         // It may compute other hashes.
         (failures[0].desired_template, failures[0].template) = (None, None);
         history.scheduler.reset();

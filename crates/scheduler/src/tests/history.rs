@@ -33,7 +33,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::words::{number, option, policy, workload};
 use crate::{
-    FailedRollout, FailureLimit, PolicyStatus, RolloutScheduler, SlotRequest, SlotReservation, Snapshot,
+    FailedRollout, FailureLimit, PolicyFailures, RolloutScheduler, SlotRequest, SlotReservation, Snapshot,
     WrittenRevision,
     progress::{ReplicaCounts, RolloutState, Suspended},
     scheduled_workload::SlotState,
@@ -131,12 +131,12 @@ impl History {
                 assert_eq!(self.failed(&policy(words[1])), expected);
             }
             "stops" => {
-                let status = self.scheduler.status_of(&policy(words[1]));
+                let found = self.scheduler.failures_of(&policy(words[1]));
                 let in_namespace = |namespace| self.scheduler.is_stopped(&policy(words[1]), namespace);
                 let expected = [words[2] == "everywhere", !["everywhere", "nowhere"].contains(&words[2])];
-                let is_stopped = [status.is_stopped, !status.is_stopped && in_namespace(words[2])];
+                let is_stopped = [found.is_limit_reached, !found.is_limit_reached && in_namespace(words[2])];
                 assert_eq!((is_stopped, in_namespace("another")), (expected, expected[0]));
-                assert_eq!(number(&words, "limit").unwrap_or(status.limit), status.limit);
+                assert_eq!(number(&words, "limit").unwrap_or(found.limit), found.limit);
             }
             "held" => assert_eq!(self.held(), words[1].parse::<usize>().unwrap()),
             "start" | "write" | "commit" | "applied" | "reserve" | "rejected" | "unknown" => {
@@ -218,13 +218,13 @@ impl History {
 
     /// The failed rollouts of a policy, with their reasons.
     fn failed(&self, policy: &PolicyKey) -> BTreeSet<String> {
-        let status = self.scheduler.status_of(policy);
+        let failures = self.scheduler.failures_of(policy);
         let text = |failure: &FailedRollout, reason: &str| {
             let WorkloadKey { namespace, name, .. } = &failure.workload;
             format!("{namespace}/{name}={reason}")
         };
-        let failed = status.failures.iter().map(|failure| text(failure, &format!("{:?}", failure.reason)));
-        failed.chain(status.superseded.iter().map(|failure| text(failure, "superseded"))).collect()
+        let failed = failures.current.iter().map(|failure| text(failure, &format!("{:?}", failure.reason)));
+        failed.chain(failures.superseded.iter().map(|failure| text(failure, "superseded"))).collect()
     }
 
     /// Changes a workload.
@@ -363,8 +363,8 @@ impl History {
         let previous = std::mem::replace(&mut self.scheduler, RolloutScheduler::new(self.slots));
         self.scheduler.set_failures_recorded_until(Some(self.crashed.take().unwrap_or(self.now)));
         for policy in self.policies.keys().cloned().collect::<Vec<_>>() {
-            let status = previous.status_of(&policy);
-            let failures = status.failures.into_iter().chain(status.superseded);
+            let failures = previous.failures_of(&policy);
+            let failures = failures.current.into_iter().chain(failures.superseded);
             if undecodable == Some(&policy) {
                 self.undecoded.insert(policy, failures.collect());
                 continue;
@@ -390,8 +390,8 @@ impl History {
     }
 
     /// The failures of each policy, and the rollouts that hold a slot.
-    pub(super) fn decisions(&self) -> (Vec<PolicyStatus>, Vec<WorkloadKey>) {
-        let failures = self.policies.keys().map(|policy| self.scheduler.status_of(policy));
+    pub(super) fn decisions(&self) -> (Vec<PolicyFailures>, Vec<WorkloadKey>) {
+        let failures = self.policies.keys().map(|policy| self.scheduler.failures_of(policy));
         let entries = self.scheduler.entries.iter();
         let rolling =
             entries.filter(|(_, entry)| entry.rollout.as_ref().is_some_and(|rollout| !rollout.has_failed));
