@@ -4,9 +4,9 @@ use adieu_core::api::TerminationCause as Cause;
 
 use crate::pod::{BY_KUBELET, TerminatingPod};
 
-/// What is known about a pod's workload and node when its termination starts.
+/// The evidence of a cause: what is known about a pod's workload and node when its termination starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct CauseEvidence {
     /// Whether the workload exists and isn't being deleted.
     pub workload_exists: bool,
     /// Whether the pod has the current revision of its workload; `None` if that is unknown.
@@ -18,17 +18,17 @@ pub struct Facts {
 }
 
 /// The cause: the condition `DisruptionTarget` first (Kubernetes documents its reasons with pod disruption conditions).
-pub(crate) fn cause(pod: &TerminatingPod, facts: Facts) -> Cause {
+pub(crate) fn cause(pod: &TerminatingPod, evidence: CauseEvidence) -> Cause {
     match pod.disruption.as_deref() {
         Some("PreemptionByScheduler") => Cause::Preemption,
         Some("DeletionByTaintManager") => Cause::Taint,
-        Some("EvictionByEvictionAPI") if facts.node_is_cordoned => Cause::NodeDrain,
+        Some("EvictionByEvictionAPI") if evidence.node_is_cordoned => Cause::NodeDrain,
         Some("EvictionByEvictionAPI") => Cause::Eviction,
         Some(BY_KUBELET) if pod.status_reason.as_deref() == Some("Evicted") => Cause::Eviction,
         Some(BY_KUBELET | "DeletionByPodGC") => Cause::NodeShutdown,
-        _ if !facts.workload_exists => Cause::Deletion,
-        _ if facts.is_current_revision == Some(false) => Cause::Rollout,
-        _ if facts.scaled_down => Cause::ScaleDown,
+        _ if !evidence.workload_exists => Cause::Deletion,
+        _ if evidence.is_current_revision == Some(false) => Cause::Rollout,
+        _ if evidence.scaled_down => Cause::ScaleDown,
         _ => Cause::Deletion,
     }
 }

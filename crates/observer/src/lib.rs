@@ -16,7 +16,7 @@ mod recommendation;
 mod replicas;
 mod termination;
 
-pub use cause::Facts;
+pub use cause::CauseEvidence;
 pub use endpoints::TerminatingEndpoints;
 pub use observer::Observer;
 pub use pod::{ContainerState, PodOwner, TerminatingPod};

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    cause::Facts,
+    cause::CauseEvidence,
     endpoints::{Endpoints, Slice, TerminatingEndpoints},
     outcome::FailedHooks,
     pod::TerminatingPod,
@@ -26,8 +26,8 @@ const MAX_EARLY: usize = 2000;
 /// A uid has 36 characters; other clients may write any text into EndpointSlices and Events.
 const UID_LENGTH: usize = 64;
 
-/// The terminating pods. A pod counts when it is gone and the facts about it are known, so each counts once, whatever
-/// replica observes it.
+/// The terminating pods. A pod counts when it is gone and the evidence of its cause is known, so each counts once,
+/// whatever replica observes it.
 #[derive(Debug, Default)]
 pub struct Observer {
     pods: HashMap<String, Observed>,
@@ -63,14 +63,14 @@ enum Early {
 #[derive(Debug)]
 struct Observed {
     pod: TerminatingPod,
-    facts: Option<Facts>,
+    evidence: Option<CauseEvidence>,
     failed: FailedHooks,
     endpoints: Endpoints,
     is_gone: bool,
 }
 
 impl Observer {
-    /// Observes a terminating pod. Whether it is new: then the caller finds out the facts.
+    /// Observes a terminating pod. Whether it is new: then the caller finds the evidence of its cause.
     pub fn observe(&mut self, pod: TerminatingPod) -> bool {
         if let Some(listed) = &mut self.listed {
             listed.insert(pod.uid.clone());
@@ -105,16 +105,16 @@ impl Observer {
             !is_of_this
         });
         let (failed, endpoints) = (FailedHooks::default(), Endpoints::default());
-        self.pods.insert(uid.clone(), Observed { pod, facts: None, failed, endpoints, is_gone: false });
+        self.pods.insert(uid.clone(), Observed { pod, evidence: None, failed, endpoints, is_gone: false });
         for early in heard {
             self.hear(&uid, early);
         }
         true
     }
 
-    /// Learns the facts about a pod.
-    pub fn learn(&mut self, uid: &str, facts: Facts) -> Option<Termination> {
-        self.pods.get_mut(uid)?.facts = Some(facts);
+    /// Learns the evidence of a pod's cause.
+    pub fn learn(&mut self, uid: &str, evidence: CauseEvidence) -> Option<Termination> {
+        self.pods.get_mut(uid)?.evidence = Some(evidence);
         self.complete(uid)
     }
 
@@ -220,8 +220,8 @@ impl Observer {
 
     fn complete(&mut self, uid: &str) -> Option<Termination> {
         let observed = self.pods.get(uid)?;
-        observed.facts.filter(|_| observed.is_gone)?;
-        let Observed { pod, facts, failed, endpoints, .. } = self.pods.remove(uid)?;
+        observed.evidence.filter(|_| observed.is_gone)?;
+        let Observed { pod, evidence, failed, endpoints, .. } = self.pods.remove(uid)?;
         for slice in endpoints.slices() {
             if let Some(ready) = self.ready.get_mut(&slice) {
                 ready.remove(uid);
@@ -238,7 +238,7 @@ impl Observer {
             }
             _ => drop(self.of_namespaces.remove(&pod.namespace)),
         }
-        Termination::of(pod, facts?, &failed, endpoints.withdrawn())
+        Termination::of(pod, evidence?, &failed, endpoints.withdrawn())
     }
 }
 

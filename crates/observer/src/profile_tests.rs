@@ -2,14 +2,15 @@ use adieu_core::api::{TerminationOutcome as Outcome, WorkloadKind as Kind};
 
 use super::*;
 use crate::{
-    Facts,
+    CauseEvidence,
     tests::{current, ended, observe, time},
 };
 
 #[test]
 fn a_profile_sums_up_terminations_and_survives_a_restart() {
     let slow = observe(&ended(137, 30), current()).unwrap();
-    let good = observe(&ended(0, 4), Facts { is_current_revision: Some(false), ..current() }).unwrap();
+    let good =
+        observe(&ended(0, 4), CauseEvidence { is_current_revision: Some(false), ..current() }).unwrap();
     let mut profile = Profile::new(&slow);
     for _ in 0..9 {
         profile.add(&good);

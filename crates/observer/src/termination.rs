@@ -4,7 +4,7 @@ use adieu_core::api::{RequestedTimes, TerminationCause as Cause, TerminationOutc
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    cause::{Facts, cause},
+    cause::{CauseEvidence, cause},
     outcome::{FailedHooks, shutdown_seconds, used, worst},
     pod::{PodOwner, TerminatingPod},
 };
@@ -42,7 +42,7 @@ impl Termination {
     /// The termination of a pod that is gone; `None` if no container was running.
     pub(crate) fn of(
         pod: TerminatingPod,
-        facts: Facts,
+        evidence: CauseEvidence,
         failed: &FailedHooks,
         withdrawn: Option<Timestamp>,
     ) -> Option<Self> {
@@ -54,7 +54,7 @@ impl Termination {
             outcome,
             container: container.name.clone(),
             exit_code: container.end.as_ref().map(|end| end.exit_code),
-            cause: cause(&pod, facts),
+            cause: cause(&pod, evidence),
             used_seconds: last.and_then(|end| used(&pod, end)),
             shutdown_seconds: shutdown_seconds(&pod, failed),
             withdrawal_seconds: withdrawn

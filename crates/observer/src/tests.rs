@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::observer::{MAX_PODS, MAX_PODS_OF_NAMESPACE};
-use crate::{Facts, Observer, PodOwner, TerminatingPod, Termination};
+use crate::{CauseEvidence, Observer, PodOwner, TerminatingPod, Termination};
 
 /// The start of every termination here.
 pub(crate) const START: i64 = 1_800_000_000;
@@ -49,19 +49,19 @@ pub(crate) fn decode(pod: &Value) -> TerminatingPod {
     TerminatingPod::decode(pod.to_string().as_bytes()).unwrap().expect("a terminating pod")
 }
 
-pub(crate) fn current() -> Facts {
-    Facts { workload_exists: true, is_current_revision: Some(true), ..Facts::default() }
+pub(crate) fn current() -> CauseEvidence {
+    CauseEvidence { workload_exists: true, is_current_revision: Some(true), ..CauseEvidence::default() }
 }
 
 /// The termination of a pod that is observed at its start, at its end, and when it is gone.
-pub(crate) fn observe(end: &Value, facts: Facts) -> Option<Termination> {
-    observe_versions(&pod(), end, facts)
+pub(crate) fn observe(end: &Value, evidence: CauseEvidence) -> Option<Termination> {
+    observe_versions(&pod(), end, evidence)
 }
 
-fn observe_versions(start: &Value, end: &Value, facts: Facts) -> Option<Termination> {
+fn observe_versions(start: &Value, end: &Value, evidence: CauseEvidence) -> Option<Termination> {
     let mut observer = Observer::default();
     assert!(observer.observe(decode(start)));
-    assert!(observer.learn("uid-1", facts).is_none(), "it is not gone");
+    assert!(observer.learn("uid-1", evidence).is_none(), "it is not gone");
     assert!(!observer.observe(decode(end)), "it is known");
     let termination = observer.deleted("uid-1", None);
     assert!(observer.is_empty() && observer.deleted("uid-1", None).is_none());
@@ -276,18 +276,23 @@ fn owners_with_a_name_of_any_length_are_ignored() {
 #[test]
 fn the_cause_is_the_disruption_or_what_the_workload_does() {
     let exists = current();
-    for (reason, status_reason, facts, cause) in [
+    for (reason, status_reason, evidence, cause) in [
         ("PreemptionByScheduler", "", exists, Cause::Preemption),
         ("DeletionByTaintManager", "", exists, Cause::Taint),
         ("EvictionByEvictionAPI", "", exists, Cause::Eviction),
-        ("EvictionByEvictionAPI", "", Facts { node_is_cordoned: true, ..exists }, Cause::NodeDrain),
+        ("EvictionByEvictionAPI", "", CauseEvidence { node_is_cordoned: true, ..exists }, Cause::NodeDrain),
         ("TerminationByKubelet", "Evicted", exists, Cause::Eviction),
         ("TerminationByKubelet", "Terminated", exists, Cause::NodeShutdown),
         ("DeletionByPodGC", "", exists, Cause::NodeShutdown),
-        ("", "", Facts::default(), Cause::Deletion),
-        ("", "", Facts { is_current_revision: Some(false), scaled_down: true, ..exists }, Cause::Rollout),
-        ("", "", Facts { scaled_down: true, ..exists }, Cause::ScaleDown),
-        ("", "", Facts { is_current_revision: None, ..exists }, Cause::Deletion),
+        ("", "", CauseEvidence::default(), Cause::Deletion),
+        (
+            "",
+            "",
+            CauseEvidence { is_current_revision: Some(false), scaled_down: true, ..exists },
+            Cause::Rollout,
+        ),
+        ("", "", CauseEvidence { scaled_down: true, ..exists }, Cause::ScaleDown),
+        ("", "", CauseEvidence { is_current_revision: None, ..exists }, Cause::Deletion),
         ("", "", exists, Cause::Deletion),
     ] {
         let mut end = ended(0, 4);
@@ -298,7 +303,7 @@ fn the_cause_is_the_disruption_or_what_the_workload_does() {
             ]);
         }
         end["status"]["reason"] = status_reason.into();
-        assert_eq!(observe(&end, facts).unwrap().cause, cause, "{reason} {status_reason} {facts:?}");
+        assert_eq!(observe(&end, evidence).unwrap().cause, cause, "{reason} {status_reason} {evidence:?}");
     }
 }
 
@@ -334,7 +339,7 @@ fn the_owner_is_the_workload_with_what_tells_the_revision() {
 }
 
 #[test]
-fn a_pod_counts_once_the_facts_are_known_in_any_order() {
+fn a_pod_counts_once_its_cause_is_known_in_any_order() {
     let mut observer = Observer::default();
     observer.observe(decode(&ended(0, 2)));
     assert!(observer.deleted("uid-1", None).is_none(), "the cause is not known yet");

@@ -1,7 +1,7 @@
 //! Observes the terminations of pods while this replica leads: metrics, Events, and a `TerminationProfile` for each
 //! workload. The crate `adieu-observer` tells what a termination did; this module feeds and reports it.
 
-mod facts;
+mod cause_finder;
 mod profile_set;
 mod profiles;
 
@@ -12,13 +12,13 @@ use std::{
     time::Duration,
 };
 
-use adieu_observer::{Facts, Observer, PodOwner, TerminatingPod, Termination};
+use adieu_observer::{CauseEvidence, Observer, PodOwner, TerminatingPod, Termination};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 use tokio_util::sync::CancellationToken;
 
-use self::{facts::FactFinder, profiles::Profiles};
+use self::{cause_finder::CauseFinder, profiles::Profiles};
 use super::context::ReconcileContext;
 use crate::{
     api::TerminationOutcome as Outcome,
@@ -108,7 +108,7 @@ pub(super) async fn report(
 struct Report<'a> {
     context: &'a Arc<ReconcileContext>,
     observation: &'a Observation,
-    finder: FactFinder,
+    finder: CauseFinder,
     profiles: Profiles,
     namespaces: Namespaces,
 }
@@ -127,11 +127,11 @@ impl Namespaces {
     }
 }
 
-type Search = BoxFuture<'static, (String, Facts)>;
+type Search = BoxFuture<'static, (String, CauseEvidence)>;
 
 impl<'a> Report<'a> {
     fn new(context: &'a Arc<ReconcileContext>, observation: &'a Observation) -> Self {
-        let finder = FactFinder::new(context.client.clone(), context.caches.clone());
+        let finder = CauseFinder::new(context.client.clone(), context.caches.clone());
         Self {
             context,
             observation,
@@ -152,7 +152,7 @@ impl<'a> Report<'a> {
         loop {
             let ended = tokio::select! {
                 Some(event) = pods.next() => self.pod_event(&mut observer, &searches, event),
-                Some((uid, facts)) = searches.next() => observer.learn(&uid, facts).into_iter().collect(),
+                Some((uid, evidence)) = searches.next() => observer.learn(&uid, evidence).into_iter().collect(),
                 Some(event) = endpoints.next() => {
                     match event {
                         EndpointEvent::ListBegins => observer.endpoints_list_begins(),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use adieu_observer::{Facts, PodOwner, TerminatingPod};
+use adieu_observer::{CauseEvidence, PodOwner, TerminatingPod};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Error, Resource as _};
 use serde::Deserialize;
@@ -41,9 +41,9 @@ const MAX_READ: usize = 1000;
 /// Objects by their path, with the time when they were read; `None` if they can't be.
 type ReadObjects = HashMap<String, (Instant, Option<ReadObject>)>;
 
-/// Finds facts.
+/// Finds the evidence of causes.
 #[derive(Clone)]
-pub(super) struct FactFinder {
+pub(super) struct CauseFinder {
     client: Client,
     caches: Caches,
     permits: Arc<Semaphore>,
@@ -78,41 +78,44 @@ struct ReadSpec {
     replicas: Option<i64>,
 }
 
-impl FactFinder {
+impl CauseFinder {
     pub(super) fn new(client: Client, caches: Caches) -> Self {
         let permits = Arc::new(Semaphore::new(CONCURRENT_READS));
         Self { client, caches, permits, read: Arc::default() }
     }
 
-    /// The uid of a pod whose termination just started, and the facts about it. The cause of a disruption is its condition, and
-    /// that of an eviction depends on the node.
+    /// The uid of a pod whose termination just started, and the evidence of its cause. The cause of a disruption is its
+    /// condition, and that of an eviction depends on the node.
     pub(super) fn search(
         &self,
         pod: &TerminatingPod,
-    ) -> impl Future<Output = (String, Facts)> + Send + use<> {
+    ) -> impl Future<Output = (String, CauseEvidence)> + Send + use<> {
         let (finder, uid) = (self.clone(), pod.uid.clone());
         let (namespace, owner, node) = (pod.namespace.clone(), pod.owner.clone(), pod.node.clone());
         let disruption = pod.disruption.clone();
         async move {
-            let facts = match (disruption.as_deref(), node) {
+            let evidence = match (disruption.as_deref(), node) {
                 (None, _) => until_explained(|| finder.of_workload(&namespace, &owner)).await,
                 (Some("EvictionByEvictionAPI"), Some(node)) => finder.of_node(&node).await,
-                _ => Facts::default(),
+                _ => CauseEvidence::default(),
             };
-            (uid, facts)
+            (uid, evidence)
         }
     }
 
-    async fn of_node(&self, name: &str) -> Facts {
+    async fn of_node(&self, name: &str) -> CauseEvidence {
         let node = self.read(format!("/api/v1/nodes/{name}")).await;
-        Facts { node_is_cordoned: node.is_some_and(|node| node.spec.unschedulable), ..Facts::default() }
+        CauseEvidence {
+            node_is_cordoned: node.is_some_and(|node| node.spec.unschedulable),
+            ..CauseEvidence::default()
+        }
     }
 
-    async fn of_workload(&self, namespace: &str, owner: &PodOwner) -> Facts {
-        let PodOwner::Workload { kind, name, revision } = owner else { return Facts::default() };
+    async fn of_workload(&self, namespace: &str, owner: &PodOwner) -> CauseEvidence {
+        let PodOwner::Workload { kind, name, revision } = owner else { return CauseEvidence::default() };
         let find = || self.caches.workloads().cached(*kind, namespace, name);
         let Some(workload) = find().filter(|workload| workload.meta().deletion_timestamp.is_none()) else {
-            return Facts::default();
+            return CauseEvidence::default();
         };
         let is_current_revision = match (kind, revision) {
             (_, None) => None,
@@ -135,7 +138,7 @@ impl FactFinder {
         let key = Key { namespace: namespace.to_owned(), kind: *kind, name: name.clone() };
         let replicas = self.caches.workloads().replicas(*kind);
         let scaled_down = is_current_revision != Some(false) && replicas.explain(&key, Timestamp::now());
-        Facts { workload_exists: true, is_current_revision, scaled_down, node_is_cordoned: false }
+        CauseEvidence { workload_exists: true, is_current_revision, scaled_down, node_is_cordoned: false }
     }
 
     /// The object at this path; `None` if it can't be read.
@@ -168,12 +171,12 @@ impl FactFinder {
     }
 }
 
-/// The facts. If nothing about the workload is a cause, they are looked up once more, after [`WATCH_DELAY`]: each look may
-/// parse the workload.
-async fn until_explained<F: Future<Output = Facts>>(find: impl Fn() -> F) -> Facts {
-    let facts = find().await;
-    if !facts.workload_exists || facts.is_current_revision == Some(false) || facts.scaled_down {
-        return facts;
+/// The evidence. If nothing about the workload is a cause, it is looked up once more, after [`WATCH_DELAY`]: each look
+/// may parse the workload.
+async fn until_explained<F: Future<Output = CauseEvidence>>(find: impl Fn() -> F) -> CauseEvidence {
+    let evidence = find().await;
+    if !evidence.workload_exists || evidence.is_current_revision == Some(false) || evidence.scaled_down {
+        return evidence;
     }
     sleep(WATCH_DELAY).await;
     find().await
@@ -202,11 +205,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_cause_that_is_cached_later_than_the_termination_is_found() {
-        let unexplained =
-            Facts { workload_exists: true, is_current_revision: Some(true), ..Facts::default() };
-        let outdated = Facts { is_current_revision: Some(false), ..unexplained };
-        let scaled_down = Facts { scaled_down: true, ..unexplained };
-        for late in [outdated, scaled_down, Facts::default(), unexplained] {
+        let unexplained = CauseEvidence {
+            workload_exists: true,
+            is_current_revision: Some(true),
+            ..CauseEvidence::default()
+        };
+        let outdated = CauseEvidence { is_current_revision: Some(false), ..unexplained };
+        let scaled_down = CauseEvidence { scaled_down: true, ..unexplained };
+        for late in [outdated, scaled_down, CauseEvidence::default(), unexplained] {
             let (started, looks) = (Instant::now(), Cell::new(0));
             let found = until_explained(|| {
                 looks.set(looks.get() + 1);
