@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::{
     controllers::AWS_LOAD_BALANCER,
+    data_planes::{
+        BACKEND_CONFIG, BY_HINT, Classified, DataPlane, NETWORK_ENDPOINT_GROUPS, Targets, by_hint,
+    },
     delay::Delay,
     exposure::Exposure,
     kinds::Role,
@@ -15,7 +18,6 @@ use crate::{
     profiles::AWS_INSTANCE,
     traffic_object::TrafficObject,
     visibility::Visibility,
-    ways::{BACKEND_CONFIG, BY_HINT, Classified, NETWORK_ENDPOINT_GROUPS, Targets, Way, by_hint},
 };
 
 /// The annotation of a Service with the namespaces whose proxies see it (Istio).
@@ -32,7 +34,7 @@ static NO_ANNOTATIONS: BTreeMap<String, String> = BTreeMap::new();
 pub fn is_service_annotation(key: &str) -> bool {
     key == EXPORT_TO
         || key.starts_with(AWS_LOAD_BALANCER)
-        || BY_HINT.iter().any(|way| way.reads(key) || way.has_hint(key))
+        || BY_HINT.iter().any(|data_plane| data_plane.reads(key) || data_plane.has_hint(key))
 }
 
 /// A Service, with the objects that refer to it.
@@ -42,8 +44,8 @@ pub(crate) struct Backend<'a> {
     pub(crate) service: &'a Service,
     pub(crate) annotations: &'a BTreeMap<String, String>,
     pub(crate) objects: &'a Objects<'a>,
-    /// The way that its annotations show.
-    pub(crate) hint: Option<&'static Way>,
+    /// The data plane that its annotations show.
+    pub(crate) hint: Option<&'static DataPlane>,
     /// The objects that set up a load balancer for it.
     settings: Vec<&'a TrafficObject>,
     /// The bindings to it that a controller made.
@@ -73,13 +75,14 @@ impl<'a> Backend<'a> {
 
     /// The exposure of the Service through a proxy or load balancer: by `object`, or by the Service itself.
     pub(crate) fn exposure(&self, classified: Classified, object: Option<&TrafficObject>) -> Exposure {
-        let Classified { way, class, targets } = classified;
-        let profile = match targets.or_else(|| self.targets(way, object)).unwrap_or(way.targets) {
-            Targets::Pods => way.pods,
-            Targets::Nodes => way.nodes,
+        let Classified { data_plane, class, targets } = classified;
+        let profile = match targets.or_else(|| self.targets(data_plane, object)).unwrap_or(data_plane.targets)
+        {
+            Targets::Pods => data_plane.pods,
+            Targets::Nodes => data_plane.nodes,
         };
         // A terminating pod doesn't deregister its node.
-        let delay = if *profile == AWS_INSTANCE { None } else { self.delay(way, object) };
+        let delay = if *profile == AWS_INSTANCE { None } else { self.delay(data_plane, object) };
         let object = object.map_or_else(|| self.name.clone(), |object| object.name.clone());
         Exposure { profile, class, object, delay }
     }
@@ -113,30 +116,32 @@ impl<'a> Backend<'a> {
     }
 
     /// The targets that objects give. The Service's own annotations take precedence.
-    fn targets(&self, way: &Way, object: Option<&TrafficObject>) -> Option<Targets> {
-        let annotated = way.target_type.and_then(|key| Some(self.annotation(key, object)?.0));
+    fn targets(&self, data_plane: &DataPlane, object: Option<&TrafficObject>) -> Option<Targets> {
+        let annotated = data_plane.target_type.and_then(|key| Some(self.annotation(key, object)?.0));
         let given = annotated.and_then(Targets::read);
-        let set_up = given.or_else(|| self.settings(way).find_map(|settings| settings.targets));
-        set_up.or_else(|| object?.targets).or_else(|| self.bound_targets(way))
+        let set_up = given.or_else(|| self.settings(data_plane).find_map(|settings| settings.targets));
+        set_up.or_else(|| object?.targets).or_else(|| self.bound_targets(data_plane))
     }
 
     /// The targets that the AWS Load Balancer Controller registers for the Service in a load balancer of this kind, which
     /// shows its default.
-    fn bound_targets(&self, way: &Way) -> Option<Targets> {
-        let mut bindings =
-            self.bindings.iter().filter(|binding| binding.way.is_some_and(|bound| bound.pods == way.pods));
+    fn bound_targets(&self, data_plane: &DataPlane) -> Option<Targets> {
+        let mut bindings = self
+            .bindings
+            .iter()
+            .filter(|binding| binding.data_plane.is_some_and(|bound| bound.pods == data_plane.pods));
         bindings.find_map(|binding| binding.targets)
     }
 
     /// The delay that objects give.
-    pub(crate) fn delay(&self, way: &Way, object: Option<&TrafficObject>) -> Option<Delay> {
+    pub(crate) fn delay(&self, data_plane: &DataPlane, object: Option<&TrafficObject>) -> Option<Delay> {
         let is_true = |key: &str| self.annotation(key, object).is_some_and(|(text, _)| text == "true");
-        let annotated = way.delays.iter().find_map(|(key, form)| {
+        let annotated = data_plane.delays.iter().find_map(|(key, form)| {
             let (text, object) = self.annotation(key, object)?;
             let seconds = form.read(text).filter(|_| form.enabled_by().is_none_or(is_true))?;
             Some(Delay { seconds, source: key, object: object.clone() })
         });
-        let set_up = self.settings(way).filter_map(|settings| Some((settings.delay?, settings)));
+        let set_up = self.settings(data_plane).filter_map(|settings| Some((settings.delay?, settings)));
         annotated.or_else(|| {
             let (seconds, settings) = set_up.max_by_key(|(seconds, _)| *seconds)?;
             Some(Delay { seconds, source: settings.kind.delay, object: settings.name.clone() })
@@ -157,9 +162,9 @@ impl<'a> Backend<'a> {
     }
 
     /// The objects that set up a load balancer of this kind for the Service.
-    fn settings(&self, way: &Way) -> impl Iterator<Item = &'a TrafficObject> {
+    fn settings(&self, data_plane: &DataPlane) -> impl Iterator<Item = &'a TrafficObject> {
         let settings = self.settings.iter().copied();
-        settings.filter(move |object| way.settings.contains(&object.kind.kind))
+        settings.filter(move |object| data_plane.settings.contains(&object.kind.kind))
     }
 
     /// Whether a load balancer of Google sends to its pods without an Ingress or a Gateway.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::ways::{
-    ALB, ALB_OF_PODS, AZURE, CLASSIC, ENVOY_PROXY, GOOGLE_LOAD_BALANCER, NGINX_PROXY, NLB, NLB_OF_PODS,
-    OTHER_LOAD_BALANCER, TRAEFIK_PROXY, Way,
+use crate::data_planes::{
+    ALB, ALB_OF_PODS, AZURE, CLASSIC, DataPlane, ENVOY_PROXY, GOOGLE_LOAD_BALANCER, NGINX_PROXY, NLB,
+    NLB_OF_PODS, OTHER_LOAD_BALANCER, TRAEFIK_PROXY,
 };
 
 /// A controller of Ingresses or Gateways.
 struct Controller {
-    way: &'static Way,
+    data_plane: &'static DataPlane,
     /// The beginnings of its name in `IngressClass` and `GatewayClass` objects.
     names: &'static [&'static str],
     /// The usual names of its classes, which decide if a class doesn't exist. A suffix may follow after a dash.
@@ -18,13 +18,13 @@ struct Controller {
 
 static CONTROLLERS: &[Controller] = &[
     Controller {
-        way: &NGINX_PROXY,
+        data_plane: &NGINX_PROXY,
         names: &["k8s.io/ingress-nginx", "nginx.org/", "gateway.nginx.org/"],
         classes: &["nginx"],
     },
-    Controller { way: &TRAEFIK_PROXY, names: &["traefik.io/"], classes: &["traefik"] },
+    Controller { data_plane: &TRAEFIK_PROXY, names: &["traefik.io/"], classes: &["traefik"] },
     Controller {
-        way: &ENVOY_PROXY,
+        data_plane: &ENVOY_PROXY,
         names: &[
             "istio.io/",
             "projectcontour.io/",
@@ -35,34 +35,38 @@ static CONTROLLERS: &[Controller] = &[
         ],
         classes: &["istio", "contour", "envoy", "eg", "cilium", "kgateway"],
     },
-    Controller { way: &ALB, names: &["ingress.k8s.aws/alb", "gateway.k8s.aws/alb"], classes: &["alb"] },
-    Controller { way: &ALB_OF_PODS, names: &["eks.amazonaws.com/alb"], classes: &[] },
-    Controller { way: &NLB, names: &["gateway.k8s.aws/nlb"], classes: &["nlb"] },
     Controller {
-        way: &GOOGLE_LOAD_BALANCER,
+        data_plane: &ALB,
+        names: &["ingress.k8s.aws/alb", "gateway.k8s.aws/alb"],
+        classes: &["alb"],
+    },
+    Controller { data_plane: &ALB_OF_PODS, names: &["eks.amazonaws.com/alb"], classes: &[] },
+    Controller { data_plane: &NLB, names: &["gateway.k8s.aws/nlb"], classes: &["nlb"] },
+    Controller {
+        data_plane: &GOOGLE_LOAD_BALANCER,
         names: &["networking.gke.io/gateway"],
         classes: &["gce", "gke-l7"],
     },
     Controller {
-        way: &AZURE,
+        data_plane: &AZURE,
         names: &["azure/application-gateway", "alb.networking.azure.io/"],
         classes: &["azure-application-gateway", "azure/application-gateway", "azure-alb"],
     },
 ];
 
-/// The way of a controller by its name in a class.
-pub(crate) fn by_controller(name: &str) -> Option<&'static Way> {
+/// The data plane of a controller by its name in a class.
+pub(crate) fn by_controller(name: &str) -> Option<&'static DataPlane> {
     let is_named = |controller: &&Controller| controller.names.iter().any(|prefix| name.starts_with(prefix));
-    CONTROLLERS.iter().find(is_named).map(|controller| controller.way)
+    CONTROLLERS.iter().find(is_named).map(|controller| controller.data_plane)
 }
 
-/// The way of a class by its usual name.
-pub(crate) fn by_class(name: &str) -> Option<&'static Way> {
+/// The data plane of a class by its usual name.
+pub(crate) fn by_class(name: &str) -> Option<&'static DataPlane> {
     let is_class = |class: &str| {
         name.strip_prefix(class).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('-'))
     };
     let has_class = |controller: &&Controller| controller.classes.iter().any(|class| is_class(class));
-    CONTROLLERS.iter().find(has_class).map(|controller| controller.way)
+    CONTROLLERS.iter().find(has_class).map(|controller| controller.data_plane)
 }
 
 /// What shows the controller of a Service's load balancer.
@@ -80,7 +84,7 @@ pub(crate) const AWS_LOAD_BALANCER: &str = "service.beta.kubernetes.io/aws-load-
 const AWS_TYPE: &str = "service.beta.kubernetes.io/aws-load-balancer-type";
 
 /// The first sign decides.
-static LOAD_BALANCERS: &[(Sign, &Way)] = &[
+static LOAD_BALANCERS: &[(Sign, &DataPlane)] = &[
     (Sign::Class("service.k8s.aws/nlb"), &NLB),
     (Sign::Class("eks.amazonaws.com/nlb"), &NLB_OF_PODS),
     (Sign::Annotation(AWS_TYPE, "nlb-ip"), &NLB_OF_PODS),
@@ -90,15 +94,18 @@ static LOAD_BALANCERS: &[(Sign, &Way)] = &[
     (Sign::Prefix(AWS_LOAD_BALANCER), &CLASSIC),
 ];
 
-/// The way of a Service's load balancer.
-pub(crate) fn of_load_balancer(class: Option<&str>, annotations: &BTreeMap<String, String>) -> &'static Way {
+/// The data plane of a Service's load balancer.
+pub(crate) fn of_load_balancer(
+    class: Option<&str>,
+    annotations: &BTreeMap<String, String>,
+) -> &'static DataPlane {
     let is_shown = |sign: &Sign| match sign {
         Sign::Class(name) => class == Some(*name),
         Sign::Annotation(key, value) => annotations.get(*key).is_some_and(|found| found == *value),
         Sign::Prefix(prefix) => annotations.keys().any(|key| key.starts_with(*prefix)),
     };
     let found = LOAD_BALANCERS.iter().find(|(sign, _)| is_shown(sign));
-    found.map_or(&OTHER_LOAD_BALANCER, |(_, way)| way)
+    found.map_or(&OTHER_LOAD_BALANCER, |(_, data_plane)| data_plane)
 }
 
 #[cfg(test)]
@@ -119,7 +126,7 @@ mod tests {
             ("azure/application-gateway", Some("azure-application-gateway")),
             ("haproxy.org/ingress-controller/haproxy", None),
         ] {
-            assert_eq!(by_controller(name).map(|way| way.pods.name), profile, "{name}");
+            assert_eq!(by_controller(name).map(|data_plane| data_plane.pods.name), profile, "{name}");
         }
         for (name, profile) in [
             ("nginx", Some("ingress-nginx")),
@@ -131,7 +138,7 @@ mod tests {
             ("azure/application-gateway", Some("azure-application-gateway")),
             ("egress", None),
         ] {
-            assert_eq!(by_class(name).map(|way| way.pods.name), profile, "{name}");
+            assert_eq!(by_class(name).map(|data_plane| data_plane.pods.name), profile, "{name}");
         }
     }
 
@@ -150,8 +157,8 @@ mod tests {
             (None, Some(("internal", "true")), &CLASSIC),
         ] {
             let annotations = annotation.map(|(key, value)| (format!("{prefix}{key}"), value.to_owned()));
-            let way = of_load_balancer(class, &annotations.into_iter().collect());
-            assert!(std::ptr::eq(way, expected), "{class:?} {annotation:?}: {way:?}");
+            let data_plane = of_load_balancer(class, &annotations.into_iter().collect());
+            assert!(std::ptr::eq(data_plane, expected), "{class:?} {annotation:?}: {data_plane:?}");
         }
     }
 }

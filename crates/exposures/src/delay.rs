@@ -1,5 +1,5 @@
 //! How long load balancers keep connections to a pod after it is deregistered. Which annotations have such a delay is in
-//! the tables of `ways.rs`.
+//! the tables of `data_planes.rs`.
 
 use serde::Serialize;
 use serde_json::Value;

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Service;
 use crate::{
     backend::Backend,
     class::{of_gateway, of_ingress},
+    data_planes::{Classified, DataPlane, GOOGLE_LOAD_BALANCER, NLB_OF_PODS},
     exposure::Exposure,
     kinds::Role,
     object_name::ObjectName,
@@ -18,7 +19,6 @@ use crate::{
     profiles::{GOOGLE, KNATIVE},
     service::own_exposures,
     traffic_object::TrafficObject,
-    ways::{Classified, GOOGLE_LOAD_BALANCER, NLB_OF_PODS, Way},
 };
 
 /// The label of the pods of a Knative Service, with its name.
@@ -170,12 +170,12 @@ fn through_each<'a>(
 /// The exposures of a Service through an object that leads to it.
 fn through(backend: &Backend<'_>, object: &TrafficObject) -> Vec<Exposure> {
     let exposure = |classified| backend.exposure(classified, Some(object));
-    let unclassified = |way: &'static Way| vec![exposure(Classified::new(way, None))];
+    let unclassified = |data_plane: &'static DataPlane| vec![exposure(Classified::new(data_plane, None))];
     match object.kind.role {
         Role::Ingress => vec![exposure(of_ingress(object, backend))],
         Role::Proxied(_) if !backend.is_reached_by(object) => vec![],
-        Role::Proxied(way) => unclassified(way),
-        Role::Binding => unclassified(object.way.unwrap_or(&NLB_OF_PODS)),
+        Role::Proxied(data_plane) => unclassified(data_plane),
+        Role::Binding => unclassified(object.data_plane.unwrap_or(&NLB_OF_PODS)),
         Role::Route if !backend.allows(object) => vec![],
         Role::Route => {
             let gateways = object.parents.iter().take(MAX_GATEWAYS);

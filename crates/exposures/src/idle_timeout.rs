@@ -5,12 +5,12 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Service;
 
 use crate::{
+    data_planes::LOAD_BALANCER_ATTRIBUTES,
     exposure::Exposure,
     find::{Pods, exposures_of},
     object_name::ObjectName,
     profiles::{AWS_ALB_IP, AWS_INSTANCE, BuiltInProfile, GOOGLE, INGRESS_NGINX, TRAEFIK},
     traffic_object::TrafficObject,
-    ways::LOAD_BALANCER_ATTRIBUTES,
 };
 
 /// How long a load balancer or proxy keeps idle connections to pods.

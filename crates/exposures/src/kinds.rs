@@ -1,6 +1,6 @@
 //! The kinds of objects that lead requests to Services.
 
-use crate::ways::{ENVOY_PROXY, TRAEFIK_PROXY, Way};
+use crate::data_planes::{DataPlane, ENVOY_PROXY, TRAEFIK_PROXY};
 
 /// A kind of object that is read, and where its fields are.
 #[derive(Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub(crate) enum Role {
     /// It leads to Services, through its Gateways.
     Route,
     /// It leads to Services, through this proxy.
-    Proxied(&'static Way),
+    Proxied(&'static DataPlane),
     /// It registers the pods or nodes of a Service as targets of a load balancer of AWS.
     Binding,
     /// Routes lead to it as to a Service, and it leads to Services.

@@ -7,13 +7,14 @@
 //! longest. [`NamespaceExposures`] is what the plan asks for the drain of pods.
 //!
 //! It has no client and no clock. What is known of products is in tables: [`BUILT_IN`], [`KINDS`], and those of the modules
-//! `ways` and `controllers`.
+//! `data_planes` and `controllers`.
 
 #![deny(clippy::disallowed_methods)]
 
 mod backend;
 mod class;
 mod controllers;
+mod data_planes;
 mod delay;
 mod drain;
 mod exposure;
@@ -29,7 +30,6 @@ mod service;
 mod traffic_index;
 mod traffic_object;
 mod visibility;
-mod ways;
 
 pub use backend::is_service_annotation;
 pub use delay::Delay;

@@ -5,9 +5,9 @@ use adieu_core::plan::is_headless;
 use crate::{
     backend::Backend,
     controllers::of_load_balancer,
+    data_planes::Classified,
     exposure::Exposure,
     profiles::{CLUSTER_IP, HEADLESS, NODE_PORT, TRAFFIC_POLICY_LOCAL},
-    ways::Classified,
 };
 
 /// The exposures of a Service by its type. `sessionAffinity` needs no longer drain: kube-proxy also stops sending to a
@@ -28,10 +28,10 @@ pub(crate) fn own_exposures(backend: &Backend<'_>) -> Vec<Exposure> {
         }
         Some("LoadBalancer") => {
             let class = spec.load_balancer_class.as_deref();
-            let way = of_load_balancer(class, backend.annotations);
+            let data_plane = of_load_balancer(class, backend.annotations);
             let class = class.map(|class| format!("LoadBalancerClass/{class}"));
-            let exposure = backend.exposure(Classified::new(way, class), None);
-            let has_nodes = exposure.profile == way.nodes;
+            let exposure = backend.exposure(Classified::new(data_plane, class), None);
+            let has_nodes = exposure.profile == data_plane.nodes;
             exposures.push(exposure);
             has_nodes
         }

@@ -6,12 +6,12 @@ use adieu_core::{plan::string_map, text::truncate_bytes};
 use serde_json::Value;
 
 use crate::{
+    data_planes::{ALB_OF_PODS, BY_HINT, DataPlane, LOAD_BALANCER_ATTRIBUTES, NLB_OF_PODS, Targets, by_hint},
     delay,
     kinds::{Kind, Role},
     object_name::ObjectName,
     path,
     visibility::Visibility,
-    ways::{ALB_OF_PODS, BY_HINT, LOAD_BALANCER_ATTRIBUTES, NLB_OF_PODS, Targets, Way, by_hint},
 };
 
 /// The annotation with the class of an Ingress that has no `ingressClassName`.
@@ -45,7 +45,7 @@ pub struct TrafficObject {
     /// The Gateways that it is attached to. Of a grant, the kinds and namespaces of the routes that it allows.
     pub(crate) parents: Vec<ObjectName>,
     /// The proxy or load balancer that its annotations or labels show.
-    pub(crate) way: Option<&'static Way>,
+    pub(crate) data_plane: Option<&'static DataPlane>,
     /// Whether the controller of an Ingress or a Service made it.
     pub(crate) is_made_by_controller: bool,
     pub(crate) targets: Option<Targets>,
@@ -91,7 +91,7 @@ impl TrafficObject {
         if let Some(class) = &mut named_class {
             truncate_bytes(class, MAX_CLASS);
         }
-        let way = match kind.role {
+        let data_plane = match kind.role {
             Role::Ingress => by_hint(annotations.keys()),
             Role::Binding => Some(of_binding(class.as_deref(), &labels)),
             _ => None,
@@ -104,7 +104,7 @@ impl TrafficObject {
             is_default: annotations.get(DEFAULT_CLASS).is_some_and(|value| value == "true"),
             backends,
             parents,
-            way,
+            data_plane,
             is_made_by_controller: labels.keys().any(|key| key.ends_with(MADE_BY_CONTROLLER)),
             targets: path::text(object, kind.targets).and_then(Targets::read),
             delay: path::values(object, kind.delay).into_iter().find_map(delay::of_field),
@@ -150,11 +150,11 @@ impl TrafficObject {
 
 /// Whether a load balancer reads the annotation with this key.
 fn is_read(key: &str) -> bool {
-    key == LOAD_BALANCER_ATTRIBUTES || BY_HINT.iter().any(|way| way.reads(key))
+    key == LOAD_BALANCER_ATTRIBUTES || BY_HINT.iter().any(|data_plane| data_plane.reads(key))
 }
 
 /// The load balancer of a `TargetGroupBinding`. If it is unknown, the one that needs longer.
-fn of_binding(protocol: Option<&str>, labels: &BTreeMap<String, String>) -> &'static Way {
+fn of_binding(protocol: Option<&str>, labels: &BTreeMap<String, String>) -> &'static DataPlane {
     let is_application = matches!(protocol, Some("HTTP" | "HTTPS")) || labels.contains_key(MADE_FOR_INGRESS);
     if is_application { &ALB_OF_PODS } else { &NLB_OF_PODS }
 }

@@ -8,9 +8,9 @@ use crate::{
     },
 };
 
-/// A kind of proxy or load balancer.
+/// A data plane: a kind of proxy or load balancer.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Way {
+pub(crate) struct DataPlane {
     /// The profile if its targets are pods.
     pub(crate) pods: &'static BuiltInProfile,
     /// The profile if its targets are the nodes.
@@ -27,7 +27,7 @@ pub(crate) struct Way {
     pub(crate) hints: &'static [&'static str],
 }
 
-impl Way {
+impl DataPlane {
     /// Whether an annotation with this key shows it.
     pub(crate) fn has_hint(&self, key: &str) -> bool {
         self.hints.iter().any(|hint| key.starts_with(*hint))
@@ -61,7 +61,7 @@ impl Targets {
 /// A proxy or load balancer, as the class of an Ingress or a Gateway gives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Classified {
-    pub(crate) way: &'static Way,
+    pub(crate) data_plane: &'static DataPlane,
     /// The class by which it is known, such as `IngressClass/nginx`.
     pub(crate) class: Option<String>,
     /// The type of targets that the class sets, whatever else is given.
@@ -69,14 +69,14 @@ pub(crate) struct Classified {
 }
 
 impl Classified {
-    pub(crate) fn new(way: &'static Way, class: Option<String>) -> Self {
-        Self { way, class, targets: None }
+    pub(crate) fn new(data_plane: &'static DataPlane, class: Option<String>) -> Self {
+        Self { data_plane, class, targets: None }
     }
 }
 
 /// A proxy in the cluster, which sends to pods.
-const fn proxy(profile: &'static BuiltInProfile, hints: &'static [&'static str]) -> Way {
-    Way {
+const fn proxy(profile: &'static BuiltInProfile, hints: &'static [&'static str]) -> DataPlane {
+    DataPlane {
         pods: profile,
         nodes: profile,
         targets: Targets::Pods,
@@ -87,18 +87,19 @@ const fn proxy(profile: &'static BuiltInProfile, hints: &'static [&'static str])
     }
 }
 
-pub(crate) static NGINX_PROXY: Way = proxy(&INGRESS_NGINX, &["nginx.ingress.kubernetes.io/", "nginx.org/"]);
-pub(crate) static ENVOY_PROXY: Way = proxy(&ENVOY, &["projectcontour.io/", "ingress.cilium.io/"]);
-pub(crate) static TRAEFIK_PROXY: Way = proxy(&TRAEFIK, &["traefik.ingress.kubernetes.io/"]);
-pub(crate) static OTHER_INGRESS: Way = proxy(&INGRESS, &[]);
-pub(crate) static OTHER_GATEWAY: Way = proxy(&GATEWAY, &[]);
+pub(crate) static NGINX_PROXY: DataPlane =
+    proxy(&INGRESS_NGINX, &["nginx.ingress.kubernetes.io/", "nginx.org/"]);
+pub(crate) static ENVOY_PROXY: DataPlane = proxy(&ENVOY, &["projectcontour.io/", "ingress.cilium.io/"]);
+pub(crate) static TRAEFIK_PROXY: DataPlane = proxy(&TRAEFIK, &["traefik.ingress.kubernetes.io/"]);
+pub(crate) static OTHER_INGRESS: DataPlane = proxy(&INGRESS, &[]);
+pub(crate) static OTHER_GATEWAY: DataPlane = proxy(&GATEWAY, &[]);
 
 /// The annotation of an Ingress with the attributes of its Application Load Balancer.
 pub(crate) const LOAD_BALANCER_ATTRIBUTES: &str = "alb.ingress.kubernetes.io/load-balancer-attributes";
 
 /// An Application Load Balancer.
-const fn application(targets: Targets) -> Way {
-    Way {
+const fn application(targets: Targets) -> DataPlane {
+    DataPlane {
         pods: &AWS_ALB_IP,
         nodes: &AWS_INSTANCE,
         targets,
@@ -110,8 +111,8 @@ const fn application(targets: Targets) -> Way {
 }
 
 /// A Network Load Balancer.
-const fn network(targets: Targets) -> Way {
-    Way {
+const fn network(targets: Targets) -> DataPlane {
+    DataPlane {
         pods: &AWS_NLB_IP,
         nodes: &AWS_INSTANCE,
         targets,
@@ -124,16 +125,16 @@ const fn network(targets: Targets) -> Way {
 
 /// Of the AWS Load Balancer Controller, whose targets are the nodes by default. Its flag `--default-target-type` may set
 /// another default.
-pub(crate) static ALB: Way = application(Targets::Nodes);
+pub(crate) static ALB: DataPlane = application(Targets::Nodes);
 /// Whose targets are pods by default: of EKS Auto Mode, or of a target group that exists.
-pub(crate) static ALB_OF_PODS: Way = application(Targets::Pods);
+pub(crate) static ALB_OF_PODS: DataPlane = application(Targets::Pods);
 /// Of the AWS Load Balancer Controller, or of the cloud controller manager. Its targets are the nodes by default.
-pub(crate) static NLB: Way = network(Targets::Nodes);
+pub(crate) static NLB: DataPlane = network(Targets::Nodes);
 /// Whose targets are pods by default: of EKS Auto Mode, of the type `nlb-ip`, or of a target group that exists.
-pub(crate) static NLB_OF_PODS: Way = network(Targets::Pods);
+pub(crate) static NLB_OF_PODS: DataPlane = network(Targets::Pods);
 
 /// A Classic Load Balancer. Its targets are always the nodes, so its draining timeout has no effect on pods.
-pub(crate) static CLASSIC: Way = Way {
+pub(crate) static CLASSIC: DataPlane = DataPlane {
     pods: &AWS_INSTANCE,
     nodes: &AWS_INSTANCE,
     targets: Targets::Nodes,
@@ -148,7 +149,7 @@ pub(crate) const BACKEND_CONFIG: &str = "cloud.google.com/backend-config";
 /// The annotation of a Service with its network endpoint groups, as JSON.
 pub(crate) const NETWORK_ENDPOINT_GROUPS: &str = "cloud.google.com/neg";
 
-pub(crate) static GOOGLE_LOAD_BALANCER: Way = Way {
+pub(crate) static GOOGLE_LOAD_BALANCER: DataPlane = DataPlane {
     pods: &GOOGLE,
     nodes: &GOOGLE,
     targets: Targets::Pods,
@@ -158,7 +159,7 @@ pub(crate) static GOOGLE_LOAD_BALANCER: Way = Way {
     hints: &["ingress.gcp.kubernetes.io/", "networking.gke.io/", BACKEND_CONFIG, NETWORK_ENDPOINT_GROUPS],
 };
 
-pub(crate) static AZURE: Way = Way {
+pub(crate) static AZURE: DataPlane = DataPlane {
     pods: &AZURE_APPLICATION_GATEWAY,
     nodes: &AZURE_APPLICATION_GATEWAY,
     targets: Targets::Pods,
@@ -172,7 +173,7 @@ pub(crate) static AZURE: Way = Way {
 };
 
 /// Of any other cloud: as far as known, all send to the nodes.
-pub(crate) static OTHER_LOAD_BALANCER: Way = Way {
+pub(crate) static OTHER_LOAD_BALANCER: DataPlane = DataPlane {
     pods: &LOAD_BALANCER,
     nodes: &LOAD_BALANCER,
     targets: Targets::Nodes,
@@ -182,11 +183,11 @@ pub(crate) static OTHER_LOAD_BALANCER: Way = Way {
     hints: &[],
 };
 
-/// The ways that annotations of an Ingress, or of its Service, show.
-pub(crate) static BY_HINT: &[&Way] =
+/// The data planes that annotations of an Ingress, or of its Service, show.
+pub(crate) static BY_HINT: &[&DataPlane] =
     &[&ALB, &AZURE, &GOOGLE_LOAD_BALANCER, &NGINX_PROXY, &TRAEFIK_PROXY, &ENVOY_PROXY];
 
-/// The way that annotations with these keys show.
-pub(crate) fn by_hint<'k>(keys: impl Iterator<Item = &'k String> + Clone) -> Option<&'static Way> {
-    BY_HINT.iter().copied().find(|way| keys.clone().any(|key| way.has_hint(key)))
+/// The data plane that annotations with these keys show.
+pub(crate) fn by_hint<'k>(keys: impl Iterator<Item = &'k String> + Clone) -> Option<&'static DataPlane> {
+    BY_HINT.iter().copied().find(|data_plane| keys.clone().any(|key| data_plane.has_hint(key)))
 }
