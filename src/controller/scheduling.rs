@@ -1,5 +1,5 @@
-//! Drives the scheduler with the evaluations of the index, and requeues the workloads that may roll out and the policies
-//! whose rollouts failed.
+//! Drives the scheduler with the evaluations of the index, and requeues the workloads that may roll out and the
+//! policies whose rollouts failed.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -316,7 +316,8 @@ impl Scheduling {
         }
     }
 
-    /// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known again.
+    /// Drops the failures of policies that were deleted, and of workloads without an evaluation whose policy is known
+    /// again.
     fn observe_retained_failures(
         &self,
         scheduler: &mut RolloutScheduler,
@@ -332,7 +333,8 @@ impl Scheduling {
         }
     }
 
-    /// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or out.
+    /// Whether the policy of a workload is unknown: one of its namespace can't be used, and no annotation opts it in or
+    /// out.
     fn is_unknown(&self, contexts: &mut Contexts, Key { kind, namespace, name }: &Key) -> bool {
         let namespace_context = contexts
             .entry(namespace.clone())
