@@ -1,8 +1,8 @@
 //! Tests that run beside each other, because most of their time they wait: for kubelets, rollouts and retries.
 //!
 //! They use only namespaces of their own, and cluster-scoped objects that select only these. Tests that change the
-//! operator or a node, count what happens in the whole cluster, send load or compare short times are in other modules,
-//! and run alone; `tests/structure.rs` has the parts that the tests here may use.
+//! operator or a node, count what happens in the whole cluster, send much load or compare short times are in other
+//! modules, and run alone; `tests/structure.rs` has the parts that the tests here may use.
 
 mod applied_recommendations;
 mod audit;

@@ -31,10 +31,10 @@ fn assert_ends(run: &Verification, expected: Range<f64>) {
     assert!(ends.is_some_and(|ends| expected.contains(&ends)), "{:#}", run.report);
 }
 
-/// Asserts that connections with requests are closed right after SIGTERM; a request that is in progress then is cut.
+/// Asserts that connections with requests are closed right after SIGTERM. Those with a request in progress then end in
+/// other ways: nginx cuts the request, and Node.js continues to serve the connection.
 fn assert_closed(run: &Verification) {
-    let busy = behaviors(run, "busy");
-    assert!(busy.contains(&"closed") && !busy.contains(&"servedUntilExit"), "{:#}", run.report);
+    assert!(behaviors(run, "busy").contains(&"closed"), "{:#}", run.report);
 }
 
 fn assert_served_until_killed(run: &Verification) {
@@ -108,11 +108,12 @@ async fn a_server_that_ignores_sigterm_serves_kept_connections_until_it_is_kille
 #[ignore = "needs a cluster: cargo xtask test"]
 async fn a_server_that_resets_connections_is_a_problem() {
     let scene = Scene::new().await;
-    let [url, _] = scene.shop_with(&["reset", "3"], &managed(), 2).await;
-    let arguments = ["--idle", "--idle-limit", "6s", "--lb-idle", "60", "--duration", "2s"];
+    // Not one of the tested idle times: a request that is sent as the connection is reset may find it closed.
+    let [url, _] = scene.shop_with(&["reset", "9"], &managed(), 2).await;
+    let arguments = ["--idle", "--idle-limit", "10s", "--lb-idle", "60", "--duration", "2s"];
     let run = scene.verify("web", &url, &arguments).await;
     assert_eq!(keep_alive(&run)["endedBy"], "reset", "{:#}", run.report);
-    assert_ends(&run, 2.5..5.5);
+    assert_ends(&run, 8.5..10.5);
     assert!(behaviors(&run, "busy").contains(&"reset"), "{:#}", run.report);
     assert!(findings(&run).contains(&("keepAliveTooShort", true)), "{:#}", run.report);
     assert!(findings(&run).contains(&("notAnnounced", true)), "{:#}", run.report);
