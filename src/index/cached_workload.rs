@@ -1,20 +1,19 @@
 //! Workloads in the cache, as compressed text.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::{
     api::apps::v1::{DaemonSet, Deployment, StatefulSet},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Resource as _,
-    core::{ApiResource, DynamicObject},
+    Resource,
+    core::{ApiResource, DynamicObject, DynamicResourceScope},
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    dynamic_resource::dynamic_resource,
     memory_estimate::{cached_size, parsed_size},
     slim::{METADATA_LIMIT, Metadata, Parts},
     unusable_objects::UnusableReason,
@@ -267,7 +266,39 @@ impl From<DynamicObject> for CachedWorkload {
     }
 }
 
-dynamic_resource!(CachedWorkload, self, Arc::make_mut(&mut self.metadata));
+impl Resource for CachedWorkload {
+    /// Each key of a store and each queued request has one: an `ApiResource` would be five strings.
+    type DynamicType = Kind;
+    type Scope = DynamicResourceScope;
+
+    fn kind(kind: &Kind) -> Cow<'_, str> {
+        kind.as_str().into()
+    }
+
+    fn group(_: &Kind) -> Cow<'_, str> {
+        Deployment::group(&())
+    }
+
+    fn version(_: &Kind) -> Cow<'_, str> {
+        Deployment::version(&())
+    }
+
+    fn plural(kind: &Kind) -> Cow<'_, str> {
+        match kind {
+            Kind::Deployment => Deployment::plural(&()),
+            Kind::StatefulSet => StatefulSet::plural(&()),
+            Kind::DaemonSet => DaemonSet::plural(&()),
+        }
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        Arc::make_mut(&mut self.metadata)
+    }
+}
 
 /// The API resource of a kind.
 #[must_use]

@@ -75,7 +75,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{index::workloads::resource, plan::Kind};
+    use crate::plan::Kind;
 
     #[tokio::test]
     async fn a_deleted_workload_leaves_nothing_behind_and_a_status_is_no_change() {
@@ -84,7 +84,7 @@ mod tests {
             let metadata = json!({"name": name, "namespace": "shop", "uid": uid, "generation": generation});
             serde_json::from_value::<DynamicObject>(json!({"metadata": metadata})).unwrap().into()
         };
-        let mut writer = Writer::new(resource(Kind::Deployment));
+        let mut writer = Writer::new(Kind::Deployment);
         let store = writer.as_reader();
         let mut known = Specifications::default();
         let mut passed = async |event: watcher::Event<CachedWorkload>| {

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client, Resource as _,
-    core::{ApiResource, DynamicObject},
+    core::DynamicObject,
     runtime::{
         WatchStreamExt as _,
         reflector::{ObjectRef, Store, store::Writer},
@@ -62,17 +62,16 @@ impl Workloads {
         let names = Kind::ALL.map(|_| Names::default());
         let replicas = <[Replicas; 3]>::default();
         let follow = |kind: Kind| {
-            let resource = resource(kind);
-            let writer = Writer::new(resource.clone());
+            let writer = Writer::new(kind);
             let store = writer.as_reader();
             let reuse = {
-                let (resource, store) = (resource.clone(), store.clone());
-                move |object| unchanged(object, &store, &resource)
+                let store = store.clone();
+                move |object| unchanged(object, &store, kind)
             };
             let source = ListWatch {
                 client: client.clone(),
-                path: CachedWorkload::url_path(&resource, None),
-                api_version: resource.api_version.clone(),
+                path: CachedWorkload::url_path(&kind, None),
+                api_version: CachedWorkload::api_version(&kind).into_owned(),
                 kind: kind.as_str(),
                 fields: fields.map(Into::into),
                 unusable: unusable.clone(),
@@ -126,7 +125,7 @@ impl Workloads {
     #[must_use]
     pub fn fixed(workloads: Vec<(Kind, DynamicObject)>) -> Self {
         let store = |kind: Kind| {
-            let mut writer = Writer::new(resource(kind));
+            let mut writer = Writer::new(kind);
             writer.apply_watcher_event(&watcher::Event::Init);
             for (_, object) in workloads.iter().filter(|(of, _)| *of == kind) {
                 writer.apply_watcher_event(&watcher::Event::InitApply(object.clone().into()));
@@ -195,7 +194,7 @@ impl Workloads {
     /// The cached workload of that name.
     #[must_use]
     pub fn cached(&self, kind: Kind, namespace: &str, name: &str) -> Option<Arc<CachedWorkload>> {
-        self.store(kind).get(&ObjectRef::new_with(name, resource(kind)).within(namespace))
+        self.store(kind).get(&ObjectRef::new_with(name, kind).within(namespace))
     }
 
     /// The workload of that name, with the fields that are cached.
@@ -257,12 +256,8 @@ pub(super) async fn wait_until<T>(
 }
 
 /// The cached object if it is the same, or a stub for the same reason: a repeated list takes no additional memory.
-fn unchanged(
-    cached: CachedWorkload,
-    store: &Store<CachedWorkload>,
-    resource: &ApiResource,
-) -> CachedWorkload {
-    let before = store.get(&ObjectRef::from_obj_with(&cached, resource.clone()));
+fn unchanged(cached: CachedWorkload, store: &Store<CachedWorkload>, kind: Kind) -> CachedWorkload {
+    let before = store.get(&ObjectRef::from_obj_with(&cached, kind));
     let is_same = |stored: &CachedWorkload| {
         let [before, now] = [stored.meta(), cached.meta()];
         stored.too_large() == cached.too_large()
@@ -324,7 +319,7 @@ impl Recorder {
 /// The reference of a workload in its store.
 #[must_use]
 pub fn reference(key: &WorkloadKey) -> ObjectRef<CachedWorkload> {
-    ObjectRef::new_with(&key.name, resource(key.kind)).within(&key.namespace)
+    ObjectRef::new_with(&key.name, key.kind).within(&key.namespace)
 }
 
 #[cfg(test)]

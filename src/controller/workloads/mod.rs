@@ -26,7 +26,7 @@ use crate::{
     api::annotations::APPLIED_RECOMMENDATION,
     index::{
         cached_workload::CachedWorkload,
-        workloads::{Events, reference, resource},
+        workloads::{Events, reference},
     },
     keys::WorkloadKey as Key,
     plan::{self, Evaluation, Kind, NamespaceContext, OptIn, RecommendationChange, RolloutTiming, Workload},
@@ -60,7 +60,7 @@ pub(super) async fn control(
         index.is_waiting(key)
     };
     let waiting = WaitingItems { namespace: |key: &Key| &key.namespace, is_needed: Box::new(is_needed) };
-    Controller::for_stream_with(events, store, resource(kind))
+    Controller::for_stream_with(events, store, kind)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(context.index.urgent_changes(kind).stream(Duration::ZERO).map(|key| reference(&key)))
         .reconcile_on(paced(others, waiting, context.pace.clone()).map(|key| reference(&key)))
