@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     api::{FIELD_MANAGER, annotations::is_own},
+    hash::hash_of,
     plan::Kind,
 };
 
@@ -41,9 +42,14 @@ const EVALUATION_COST: usize = 16;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "DynamicObject")]
 pub struct CachedWorkload {
-    /// Shared by clones, as is the text: most objects of a repeated list are unchanged.
+    /// Without labels, annotations, owners and `managedFields`: maps of strings take a B-tree node each. Shared by clones, as
+    /// is the text: most objects of a repeated list are unchanged.
     metadata: Arc<ObjectMeta>,
+    /// The other metadata, then spec and status.
     data: Arc<[u8]>,
+    /// The length of the other metadata, in bytes of JSON.
+    metadata_length: usize,
+    specification: u64,
     /// The approximate size of the tree of values, in bytes.
     parsed_size: usize,
     /// The approximate memory that it takes, in bytes.
@@ -64,17 +70,37 @@ impl CachedWorkload {
     /// labels and annotations.
     #[must_use]
     pub fn object(&self) -> DynamicObject {
-        DynamicObject { types: None, metadata: self.meta().clone(), data: self.data() }
+        let text = self.text();
+        let (metadata, data) = text.split_at_checked(self.metadata_length).unwrap_or_default();
+        let others: ObjectMeta = serde_json::from_slice(metadata).unwrap_or_default();
+        let metadata = ObjectMeta {
+            labels: others.labels,
+            annotations: others.annotations,
+            owner_references: others.owner_references,
+            managed_fields: others.managed_fields,
+            ..self.meta().clone()
+        };
+        DynamicObject { types: None, metadata, data: serde_json::from_slice(data).unwrap_or_default() }
     }
 
     /// The parsed spec and status.
     pub(super) fn data(&self) -> Value {
-        // The text was written from a value, so it parses.
-        let text = lz4_flex::decompress_size_prepended(&self.data).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
+        let text = self.text();
+        serde_json::from_slice(text.get(self.metadata_length..).unwrap_or_default()).unwrap_or_default()
     }
 
-    /// The workload's metadata alone.
+    /// The text was written from values, so it parses.
+    fn text(&self) -> Vec<u8> {
+        lz4_flex::decompress_size_prepended(&self.data).unwrap_or_default()
+    }
+
+    /// A hash of what the desired state depends on, and the workload is reconciled for. The API server increments the
+    /// generation with every change of the spec.
+    pub(super) fn specification(&self) -> u64 {
+        self.specification
+    }
+
+    /// The workload's metadata alone, without labels, annotations, owners and `managedFields`.
     #[must_use]
     pub fn metadata_only(&self) -> DynamicObject {
         DynamicObject { types: None, metadata: self.meta().clone(), data: Value::Null }
@@ -110,14 +136,27 @@ impl CachedWorkload {
         Self::new(metadata, &data.text(), Some(too_large))
     }
 
-    fn new(metadata: ObjectMeta, text: &str, too_large: Option<&str>) -> Self {
-        let data: Arc<[u8]> = lz4_flex::compress_prepend_size(text.as_bytes()).into();
+    fn new(mut metadata: ObjectMeta, text: &str, too_large: Option<&str>) -> Self {
+        let specification = specification(&metadata, too_large);
+        let metadata_size = cached_size(&metadata);
+        let others = ObjectMeta {
+            labels: metadata.labels.take(),
+            annotations: metadata.annotations.take(),
+            owner_references: metadata.owner_references.take(),
+            managed_fields: metadata.managed_fields.take(),
+            ..ObjectMeta::default()
+        };
+        let others = serde_json::to_string(&others).unwrap_or_default();
+        let whole = [others.as_str(), text].concat();
+        let data: Arc<[u8]> = lz4_flex::compress_prepend_size(whole.as_bytes()).into();
         let parsed_size = parsed_size(text);
-        let size = cached_size(&metadata) + EVALUATION + data.len() + too_large.map_or(0, str::len);
+        let size = metadata_size + EVALUATION + data.len() + too_large.map_or(0, str::len);
         let cached_size = size.max(parsed_size / EVALUATION_COST);
         Self {
             metadata: metadata.into(),
             data,
+            metadata_length: others.len(),
+            specification,
             parsed_size,
             cached_size,
             too_large: too_large.map(Into::into),
@@ -205,6 +244,15 @@ impl Watched for CachedWorkload {
     fn too_large(&self) -> Option<&str> {
         self.too_large.as_deref()
     }
+}
+
+/// See [`CachedWorkload::specification`].
+fn specification(metadata: &ObjectMeta, too_large: Option<&str>) -> u64 {
+    let mut owners = metadata.owner_references.iter().flatten();
+    let is_controlled = owners.any(|owner| owner.controller == Some(true));
+    let is_deleted = metadata.deletion_timestamp.is_some();
+    let maps = (&metadata.labels, &metadata.annotations);
+    hash_of(&(&metadata.uid, metadata.generation, maps, is_controlled, is_deleted, too_large))
 }
 
 /// The parts of a spec that a stub has.

@@ -90,7 +90,7 @@ fn managed_fields_of_any_size_need_little_memory() {
         json!({"metadata": {"name": "web", "managedFields": vec![entry; count]}, "spec": {"replicas": 2}})
     };
     let of_others = decoded(&many("kubectl", 1000));
-    assert!(of_others.too_large().is_none() && of_others.meta().managed_fields == Some(vec![]));
+    assert!(of_others.too_large().is_none() && of_others.object().metadata.managed_fields == Some(vec![]));
     for decode in [CachedWorkload::decode_answer, CachedWorkload::decode_metadata] {
         let answer = decode(many("kubectl", 1000).to_string().as_bytes()).unwrap();
         let entries = answer.metadata.managed_fields.unwrap();
@@ -103,7 +103,7 @@ fn managed_fields_of_any_size_need_little_memory() {
     }
     let own = decoded(&many(FIELD_MANAGER, 1000));
     assert!(own.too_large().unwrap().contains("managedFields"), "{:?}", own.too_large());
-    assert!(own.cached_size < 16 << 10 && own.stub("why").meta().managed_fields.is_none());
+    assert!(own.cached_size < 16 << 10 && own.stub("why").object().metadata.managed_fields.is_none());
 }
 
 #[test]

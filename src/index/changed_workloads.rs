@@ -11,7 +11,7 @@ use kube::{
     runtime::{reflector::Store, watcher},
 };
 
-use super::{cached_workload::CachedWorkload, evaluated_workload::specification};
+use super::cached_workload::CachedWorkload;
 
 /// The hashes of what a workload is reconciled for, by namespace and name. Those of deleted workloads are
 /// removed immediately: a tenant may create and delete hundreds each second.
@@ -23,7 +23,7 @@ type NamespacedName = (Option<String>, Option<String>);
 impl Specifications {
     /// Whether the workload changed since it was last passed here.
     fn update(&mut self, cached: &CachedWorkload) -> bool {
-        let hash = specification(cached);
+        let hash = cached.specification();
         self.0.insert(namespaced_name(cached), hash) != Some(hash)
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use adieu_observer::{CauseEvidence, PodOwner, TerminatingPod};
 use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Error, Resource as _};
+use kube::{Client, Error, Resource as _, core::DynamicObject};
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
@@ -132,7 +132,7 @@ impl CauseFinder {
                 object.data["status"]["updateRevision"].as_str().map(|current| current == hash)
             }
             (Kind::DaemonSet, Some(generation)) => {
-                annotation(&workload, TEMPLATE_GENERATION).map(|current| current == generation)
+                annotation(&workload.object(), TEMPLATE_GENERATION).map(|current| current == generation)
             }
         };
         let key = Key { namespace: namespace.to_owned(), kind: *kind, name: name.clone() };
@@ -185,16 +185,17 @@ async fn until_explained<F: Future<Output = CauseEvidence>>(find: impl Fn() -> F
 /// Whether a `ReplicaSet` has the current revision of its Deployment. With strategy `Recreate` it is scaled to zero before
 /// there is a newer one.
 fn is_current(replica_set: &ReadObject, workload: &CachedWorkload) -> Option<bool> {
-    let replicas = workload.object().data["spec"]["replicas"].as_i64().unwrap_or(1);
+    let object = workload.object();
+    let replicas = object.data["spec"]["replicas"].as_i64().unwrap_or(1);
     if replica_set.spec.replicas == Some(0) && replicas > 0 {
         return Some(false);
     }
     let of_pod = replica_set.metadata.annotations.revision.as_ref()?;
-    Some(of_pod == annotation(workload, REVISION)?)
+    Some(of_pod == annotation(&object, REVISION)?)
 }
 
-fn annotation<'a>(workload: &'a CachedWorkload, key: &str) -> Option<&'a String> {
-    workload.meta().annotations.as_ref()?.get(key)
+fn annotation<'a>(workload: &'a DynamicObject, key: &str) -> Option<&'a String> {
+    workload.metadata.annotations.as_ref()?.get(key)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::{DynamicObject, ObjectMeta};
+use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::{pod_template::PodTemplate, settings::Settings};
@@ -61,12 +61,7 @@ impl<'a> Workload<'a> {
     /// A workload of the API.
     #[must_use]
     pub fn of(kind: Kind, object: &'a DynamicObject) -> Self {
-        Self::of_parts(kind, &object.metadata, &object.data["spec"])
-    }
-
-    /// A workload of the API with this metadata and spec.
-    #[must_use]
-    pub fn of_parts(kind: Kind, metadata: &'a ObjectMeta, spec: &'a Value) -> Self {
+        let (metadata, spec) = (&object.metadata, &object.data["spec"]);
         Self {
             kind: Some(kind),
             annotations: metadata.annotations.as_ref().unwrap_or(&EMPTY),
