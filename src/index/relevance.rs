@@ -30,9 +30,9 @@ impl<K> Relevance<K> {
 }
 
 /// Filters events: changes of the status, for example, are frequent and affect no decision. It keeps a hash of the
-/// relevant fields of every object, by uid.
+/// relevant fields of every object, by the hash of its uid.
 #[derive(Default)]
-pub(super) struct ChangeFilter(HashMap<String, u64>);
+pub(super) struct ChangeFilter(HashMap<u64, u64>);
 
 impl ChangeFilter {
     /// Whether the event can affect a decision.
@@ -42,7 +42,7 @@ impl ChangeFilter {
         relevance: &Relevance<K>,
     ) -> bool {
         let Relevance { fields, affects_decision } = relevance;
-        let uid = |object: &K| object.meta().uid.clone().unwrap_or_default();
+        let uid = |object: &K| hash_of(&object.meta().uid);
         match event {
             watcher::Event::Apply(object) => {
                 fields(object).is_some_and(|now| self.0.insert(uid(object), now) != Some(now))
@@ -109,7 +109,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::index::by_namespace::fixed;
+    use crate::index::{by_namespace::fixed, watched::Watched as _};
 
     fn budget(name: &str, manager: &str, labels: &Value) -> PodDisruptionBudget {
         serde_json::from_value(json!({
@@ -142,5 +142,26 @@ mod tests {
         );
         assert!(!passes(budget("a", "adieu", &shop), budget("b", "Helm", &web)));
         assert!(passes(budget("a", "Helm", &shop), budget("b", "adieu", &web)));
+    }
+
+    #[test]
+    fn of_the_spec_of_services_the_fields_on_which_decisions_depend_are_kept() {
+        let decode = |spec: &Value| {
+            let service = json!({"metadata": {"name": "web"}, "spec": spec});
+            serde_json::to_value(Service::decode(service.to_string().as_bytes()).unwrap().spec).unwrap()
+        };
+        let port = json!({
+            "name": "web", "appProtocol": "kubernetes.io/h2c", "protocol": "UDP", "port": 80, "targetPort": "http",
+        });
+        let used = json!({
+            "type": "LoadBalancer", "loadBalancerClass": "example.com/lb", "externalTrafficPolicy": "Local",
+            "clusterIP": "None", "publishNotReadyAddresses": true, "selector": {"app": "web"}, "ports": [port],
+        });
+        assert_eq!(decode(&used), used);
+        let usual = json!({
+            "type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "sessionAffinity": "None",
+            "selector": {"app": "web"}, "ports": [{"protocol": "TCP", "port": 80, "nodePort": 30080}],
+        });
+        assert_eq!(decode(&usual), json!({"selector": {"app": "web"}, "ports": [{"port": 80}]}));
     }
 }

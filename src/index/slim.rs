@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 use adieu_exposures::is_service_annotation;
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, ObjectReference, Service},
+        core::v1::{Namespace, ObjectReference, Service, ServicePort, ServiceSpec},
         policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time},
@@ -251,7 +251,7 @@ impl Watched for Service {
     const FLOOR: usize = 512 << 10;
     const MAX_IN_NAMESPACE: usize = 5000;
 
-    /// The spec, on which readiness probes depend, and the annotations of load balancers.
+    /// The used fields of the spec, and the annotations of load balancers.
     fn decode(text: &[u8]) -> Result<Self, UnusableReason> {
         let parts = Parts::of(text)?;
         let metadata = Metadata::of(parts.metadata)?;
@@ -261,7 +261,7 @@ impl Watched for Service {
         }
         let annotations = annotations.filter(|annotations| !annotations.is_empty());
         let metadata = ObjectMeta { annotations, ..metadata.bare() };
-        Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?, status: None })
+        Ok(Self { metadata, spec: parts.spec(SPEC_LIMIT)?.map(used_service_spec), status: None })
     }
 
     fn cached_size(&self) -> usize {
@@ -270,6 +270,25 @@ impl Watched for Service {
 
     fn of_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, ..Self::default() }
+    }
+}
+
+/// The fields on which readiness probes and exposures depend, without usual values that mean the same as none.
+fn used_service_spec(spec: ServiceSpec) -> ServiceSpec {
+    let used_port = |port: ServicePort| ServicePort {
+        protocol: port.protocol.filter(|protocol| protocol != "TCP"),
+        node_port: None,
+        ..port
+    };
+    ServiceSpec {
+        cluster_ip: spec.cluster_ip.filter(|address| address == "None"),
+        external_traffic_policy: spec.external_traffic_policy,
+        load_balancer_class: spec.load_balancer_class,
+        ports: spec.ports.map(|ports| ports.into_iter().map(used_port).collect()),
+        publish_not_ready_addresses: spec.publish_not_ready_addresses,
+        selector: spec.selector,
+        type_: spec.type_.filter(|type_| type_ != "ClusterIP"),
+        ..ServiceSpec::default()
     }
 }
 
