@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, RandomState},
     sync::Arc,
 };
 
@@ -13,34 +14,36 @@ use kube::{
 
 use super::cached_workload::CachedWorkload;
 
-/// The hashes of what a workload is reconciled for, by namespace and name. Those of deleted workloads are
+/// The hashes of what a workload is reconciled for, by the hash of its namespace and name. Those of deleted workloads are
 /// removed immediately: a tenant may create and delete hundreds each second.
 #[derive(Default)]
-pub(super) struct Specifications(HashMap<NamespacedName, u64>);
-
-type NamespacedName = (Option<String>, Option<String>);
+pub(super) struct Specifications {
+    hashes: HashMap<u64, u64>,
+    /// With random keys, so that no tenant can choose names with the same hash.
+    names: RandomState,
+}
 
 impl Specifications {
     /// Whether the workload changed since it was last passed here.
     fn update(&mut self, cached: &CachedWorkload) -> bool {
         let hash = cached.specification();
-        self.0.insert(namespaced_name(cached), hash) != Some(hash)
+        self.hashes.insert(self.key(cached), hash) != Some(hash)
     }
 
     fn remove(&mut self, cached: &CachedWorkload) {
-        self.0.remove(&namespaced_name(cached));
+        self.hashes.remove(&self.key(cached));
     }
 
     /// Removes all but these.
     fn retain(&mut self, listed: &[Arc<CachedWorkload>]) {
-        let listed: HashSet<_> = listed.iter().map(|cached| namespaced_name(cached)).collect();
-        self.0.retain(|name, _| listed.contains(name));
+        let listed: HashSet<_> = listed.iter().map(|cached| self.key(cached)).collect();
+        self.hashes.retain(|key, _| listed.contains(key));
     }
-}
 
-fn namespaced_name(cached: &CachedWorkload) -> NamespacedName {
-    let metadata = cached.meta();
-    (metadata.namespace.clone(), metadata.name.clone())
+    fn key(&self, cached: &CachedWorkload) -> u64 {
+        let metadata = cached.meta();
+        self.names.hash_one((&metadata.namespace, &metadata.name))
+    }
 }
 
 /// The changed workloads of an event, once they are in the store: listed ones get there with the last page, and a lookup
@@ -90,7 +93,7 @@ mod tests {
         let mut passed = async |event: watcher::Event<CachedWorkload>| {
             writer.apply_watcher_event(&event);
             let passed = stored(Ok(event), &store, &mut known).count().await;
-            (passed, known.0.len())
+            (passed, known.hashes.len())
         };
         assert_eq!(passed(watcher::Event::Apply(cached("1", 1))).await, (1, 1));
         assert_eq!(passed(watcher::Event::Apply(cached("1", 1))).await, (0, 1), "its status changed");
