@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -56,7 +57,13 @@ impl Quota {
 
     /// The part of the quota for one kind, with its floor in each namespace, in bytes.
     pub(super) fn for_kind(&self, floor: usize) -> KindQuota {
-        KindQuota { quota: self.clone(), floor, max_objects: usize::MAX, usage: Mutex::default() }
+        KindQuota {
+            quota: self.clone(),
+            floor,
+            max_objects: usize::MAX,
+            usage: Mutex::default(),
+            names: RandomState::new(),
+        }
     }
 
     /// Changes what a kind has above its floor in a namespace. Only an increase can be rejected.
@@ -116,6 +123,8 @@ pub(super) struct KindQuota {
     /// How many objects a namespace may have.
     max_objects: usize,
     usage: Mutex<KindUsage>,
+    /// Hashes names, with random keys: no tenant can choose some with the same hash.
+    names: RandomState,
 }
 
 #[derive(Debug, Default)]
@@ -128,8 +137,8 @@ struct KindUsage {
 /// The objects of a namespace.
 #[derive(Debug, Default)]
 struct Sizes {
-    /// By name: the size, and whether the current list has it.
-    objects: HashMap<String, (usize, bool)>,
+    /// By the hash of the name: the size, and whether the current list has it.
+    objects: HashMap<u64, (usize, bool)>,
     sum: usize,
 }
 
@@ -146,11 +155,11 @@ impl KindQuota {
         size: usize,
         is_stub: bool,
     ) -> Result<(), UnusableReason> {
-        let (namespace, name) = key(metadata);
+        let (namespace, name) = self.key(metadata);
         let mut usage = self.usage();
         let of = usage.namespaces.get(namespace);
         let sum = of.map_or(0, |of| of.sum);
-        let known = of.and_then(|of| of.objects.get(name));
+        let known = of.and_then(|of| of.objects.get(&name));
         let before = known.map_or(0, |(size, _)| *size);
         if known.is_none() && of.is_some_and(|of| of.objects.len() >= self.max_objects) {
             let released = self.quota.usage().released;
@@ -170,13 +179,13 @@ impl KindQuota {
         }
         let of = usage.namespaces.entry(namespace.to_owned()).or_default();
         of.sum = now;
-        of.objects.insert(name.to_owned(), (size, true));
+        of.objects.insert(name, (size, true));
         Ok(())
     }
 
     /// Removes an object.
     pub(super) fn release(&self, metadata: &ObjectMeta) {
-        let (namespace, name) = key(metadata);
+        let (namespace, name) = self.key(metadata);
         self.remove(&mut self.usage(), namespace, name);
     }
 
@@ -194,11 +203,10 @@ impl KindQuota {
         let objects = usage.namespaces.iter().flat_map(|(namespace, of)| {
             of.objects.iter().map(move |(name, (_, listed))| (namespace, name, listed))
         });
-        let gone = objects
-            .filter(|(.., listed)| !**listed)
-            .map(|(namespace, name, _)| (namespace.clone(), name.clone()));
+        let gone =
+            objects.filter(|(.., listed)| !**listed).map(|(namespace, name, _)| (namespace.clone(), *name));
         for (namespace, name) in gone.collect::<Vec<_>>() {
-            self.remove(&mut usage, &namespace, &name);
+            self.remove(&mut usage, &namespace, name);
         }
     }
 
@@ -207,9 +215,9 @@ impl KindQuota {
         self.usage().rejected.is_some_and(|rejected| self.quota.usage().released > rejected)
     }
 
-    fn remove(&self, usage: &mut KindUsage, namespace: &str, name: &str) {
+    fn remove(&self, usage: &mut KindUsage, namespace: &str, name: u64) {
         let Some(of) = usage.namespaces.get_mut(namespace) else { return };
-        let Some((size, _)) = of.objects.remove(name) else { return };
+        let Some((size, _)) = of.objects.remove(&name) else { return };
         let before = of.sum;
         of.sum -= size;
         // A decrease is never rejected.
@@ -219,6 +227,12 @@ impl KindQuota {
         }
     }
 
+    /// The namespace, and the hash of the name.
+    fn key<'a>(&self, metadata: &'a ObjectMeta) -> (&'a str, u64) {
+        let name = metadata.name.as_deref().unwrap_or_default();
+        (metadata.namespace.as_deref().unwrap_or_default(), self.names.hash_one(name))
+    }
+
     fn above_floor(&self, sum: usize) -> usize {
         sum.saturating_sub(self.floor)
     }
@@ -226,11 +240,6 @@ impl KindQuota {
     fn usage(&self) -> MutexGuard<'_, KindUsage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The namespace and the name.
-fn key(metadata: &ObjectMeta) -> (&str, &str) {
-    (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
 
 #[cfg(test)]
