@@ -30,9 +30,9 @@ impl Replicas {
         self.with(|history| history.set(key, Scale { uid, generation, replicas, is_settled }, at));
     }
 
-    /// Forgets workloads that don't exist, if there are many.
-    pub(super) fn prune(&self, exists: impl Fn(&WorkloadKey) -> bool) {
-        self.with(|history| history.prune(exists));
+    /// Forgets workloads that aren't among the existing ones, if there are many.
+    pub(super) fn prune<E: IntoIterator<Item = WorkloadKey>>(&self, existing: impl FnOnce() -> E) {
+        self.with(|history| history.prune(existing));
     }
 
     /// Whether a pod of a workload that terminates now does so because the workload was scaled down.

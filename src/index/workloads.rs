@@ -290,7 +290,8 @@ impl Recorder {
             Ok(watcher::Event::Apply(workload)) => {
                 self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));
                 self.record_replicas(workload);
-                self.replicas.prune(|key| self.store.get(&reference(key)).is_some());
+                let key = |workload: Arc<CachedWorkload>| WorkloadKey::new(self.kind, workload.meta());
+                self.replicas.prune(|| self.store.state().into_iter().map(key));
             }
             Ok(watcher::Event::Delete(workload)) => {
                 self.dirty.workload(WorkloadKey::new(self.kind, workload.meta()));

@@ -1,6 +1,9 @@
 //! When workloads were scaled down, and by how many pods.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, RandomState},
+};
 
 use adieu_core::{hash::hash_of, keys::WorkloadKey};
 use k8s_openapi::jiff::Timestamp;
@@ -18,7 +21,10 @@ const GROWTH: usize = 1000;
 /// The replicas of workloads, and what they were scaled down by.
 #[derive(Debug, Default)]
 pub struct ReplicaHistory {
-    workloads: HashMap<WorkloadKey, Replicas>,
+    /// By the hash of the workload's key.
+    workloads: HashMap<u64, Replicas>,
+    /// With random keys, so that no tenant can choose names with the same hash.
+    keys: RandomState,
     /// How many there were when others were last forgotten.
     retained: usize,
 }
@@ -56,7 +62,7 @@ impl ReplicaHistory {
         let Scale { uid, generation, replicas, is_settled } = scale;
         let new =
             Replicas { uid: hash_of(&uid), generation, now: replicas, excess: 0, since: at, settled: None };
-        let known = self.workloads.entry(key).or_insert(new);
+        let known = self.workloads.entry(self.keys.hash_one(key)).or_insert(new);
         if known.uid != new.uid {
             // It was deleted and created again.
             *known = new;
@@ -74,7 +80,7 @@ impl ReplicaHistory {
     /// Whether nothing about this generation of a workload is to be [recorded](Self::set) any more.
     #[must_use]
     pub fn is_recorded(&self, key: &WorkloadKey, uid: &str, generation: i64) -> bool {
-        self.workloads.get(key).is_some_and(|known| {
+        self.workloads.get(&self.keys.hash_one(key)).is_some_and(|known| {
             let is_same = (known.uid, known.generation) == (hash_of(&uid), generation);
             is_same && (known.excess == 0 || known.settled.is_some())
         })
@@ -82,7 +88,7 @@ impl ReplicaHistory {
 
     /// Whether a pod that terminates now does so because the workload was scaled down. Each decrease explains as many.
     pub fn explain(&mut self, key: &WorkloadKey, at: Timestamp) -> bool {
-        let Some(known) = self.workloads.get_mut(key) else { return false };
+        let Some(known) = self.workloads.get_mut(&self.keys.hash_one(key)) else { return false };
         let is_explained = known.excess > 0 && known.may_explain(at);
         if is_explained {
             // The pods of a StatefulSet end one after another.
@@ -91,10 +97,11 @@ impl ReplicaHistory {
         is_explained
     }
 
-    /// Forgets workloads that don't exist, if there are many more than the last time.
-    pub fn prune(&mut self, exists: impl Fn(&WorkloadKey) -> bool) {
+    /// Forgets workloads that aren't among the existing ones, if there are many more than the last time.
+    pub fn prune<E: IntoIterator<Item = WorkloadKey>>(&mut self, existing: impl FnOnce() -> E) {
         if self.workloads.len() >= 2 * self.retained + GROWTH {
-            self.workloads.retain(|key, _| exists(key));
+            let existing: HashSet<_> = existing().into_iter().map(|key| self.keys.hash_one(key)).collect();
+            self.workloads.retain(|key, _| existing.contains(key));
             self.retained = self.workloads.len();
         }
     }
@@ -219,8 +226,8 @@ mod tests {
         for number in 0..100_000 {
             let scale = Scale { uid: "1", generation: 1, replicas: 1, is_settled: true };
             history.set(key(&format!("web-{number}")), scale, Timestamp::UNIX_EPOCH);
-            history.prune(|key| key.name == "web-7");
+            history.prune(|| [key("web-7")]);
         }
-        assert!(history.workloads.len() <= 2 + GROWTH && history.workloads.contains_key(&key("web-7")));
+        assert!(history.workloads.len() <= 2 + GROWTH && history.is_recorded(&key("web-7"), "1", 1));
     }
 }
