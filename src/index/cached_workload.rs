@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    compression::{compress, decompress},
     memory_estimate::{cached_size, parsed_size},
     slim::{METADATA_LIMIT, Metadata, Parts},
     unusable_objects::UnusableReason,
@@ -91,7 +92,7 @@ impl CachedWorkload {
 
     /// The text was written from values, so it parses.
     fn text(&self) -> Vec<u8> {
-        lz4_flex::decompress_size_prepended(&self.data).unwrap_or_default()
+        decompress(&self.data)
     }
 
     /// A hash of what the desired state depends on, and the workload is reconciled for. The API server increments the
@@ -148,7 +149,7 @@ impl CachedWorkload {
         };
         let others = serde_json::to_string(&others).unwrap_or_default();
         let whole = [others.as_str(), text].concat();
-        let data: Arc<[u8]> = lz4_flex::compress_prepend_size(whole.as_bytes()).into();
+        let data = compress(&whole);
         let parsed_size = parsed_size(text);
         let size = metadata_size + EVALUATION + data.len() + too_large.map_or(0, str::len);
         let cached_size = size.max(parsed_size / EVALUATION_COST);

@@ -9,6 +9,7 @@ pub mod cached_workload;
 pub mod caches;
 mod change_set;
 mod changed_workloads;
+mod compression;
 mod dirty;
 pub(crate) mod dynamic_resource;
 mod evaluated_workload;
