@@ -25,7 +25,8 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 /// The profiles by workload.
 #[derive(Default)]
 pub(super) struct ProfileSet {
-    entries: BTreeMap<Key, Entry>,
+    /// Boxed, because nodes of a map have room for eleven entries, and half of that is often unused.
+    entries: BTreeMap<Key, Box<Entry>>,
     total: Share,
     of_namespaces: HashMap<String, Share>,
     /// Those to write by namespace, the first one first.
@@ -114,22 +115,22 @@ impl ProfileSet {
         if has_room {
             self.account(&key, 1, 0, entry.memory(&key));
             self.schedule(&key, entry.due);
-            self.entries.insert(key, entry);
+            self.entries.insert(key, Box::new(entry));
         }
         has_room
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
-        self.entries.get(key)
+        self.entries.get(key).map(AsRef::as_ref)
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.iter()
+        self.entries.iter().map(|(key, entry)| (key, &**entry))
     }
 
     /// Changes a profile. `None` if there is none.
     pub(super) fn update<T>(&mut self, key: &Key, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let entry = self.entries.get_mut(key)?;
+        let entry = self.entries.get_mut(key)?.as_mut();
         let before = (entry.due, entry.memory(key));
         let changed = change(entry);
         let after = (entry.due, entry.memory(key));
