@@ -44,6 +44,35 @@ async fn a_waiting_workload_is_not_reconciled_again_after_its_own_event_or_its_d
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_workloads_are_reconciled_once_this_replica_leads() {
+    let names: Vec<_> = (0..3 * REQUEUED_TOGETHER).map(|number| format!("web-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let written: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+    let counts = written.clone();
+    let client = client(move |_, target| {
+        let path = target.split('?').next().unwrap_or_default();
+        let name = path.rsplit('/').next().unwrap_or_default();
+        *counts.lock().unwrap().entry(name.to_owned()).or_default() += 1;
+        Some((200, json!(deployment(name))))
+    });
+    // Each gets an annotation when it is reconciled.
+    let namespace = json!({"metadata": {"name": "shop", "labels": {"adieu.dev/injection": "disabled"}}});
+    let caches = following(&json!({"mode": "NextUpdate"}), &names)
+        .with_namespaces(vec![serde_json::from_value(namespace).unwrap()]);
+    let (context, [is_leader, _paused]) = context_with(client, caches, 1);
+    is_leader.send_replace(false);
+    let context = Arc::new(context);
+    let listed: Vec<_> = names.iter().map(|name| Ok(CachedWorkload::from(deployment(name)))).collect();
+    let events = stream::iter(listed).chain(stream::pending()).boxed();
+    let mut running = Box::pin(control(DEPLOYMENT, events, context.clone(), CancellationToken::new()));
+    assert!(timeout(Duration::from_mins(5), &mut running).await.is_err(), "it runs until the shutdown");
+    assert!(written.lock().unwrap().is_empty());
+    is_leader.send_replace(true);
+    assert!(timeout(Duration::from_mins(5), &mut running).await.is_err(), "it runs until the shutdown");
+    assert_eq!(written.lock().unwrap().len(), names.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_workload_whose_evaluation_is_outdated_is_evaluated_again_when_it_would_be_written() {
     let caches = following(&json!({"maxConcurrent": 1}), &["a"]);
     let (context, _senders) = context_with(client(|_, _| None), caches, 1);

@@ -4,7 +4,7 @@ mod template;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, future::ready};
+use futures::{Stream, StreamExt as _, future::ready, stream};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time},
     jiff::{SignedDuration, Timestamp},
@@ -12,9 +12,10 @@ use k8s_openapi::{
 use kube::{
     Resource as _, ResourceExt as _,
     core::DynamicObject,
-    runtime::{Config, Controller, controller::Action},
+    runtime::{Config, Controller, controller::Action, reflector::ObjectRef},
 };
 use template::apply_template;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -37,6 +38,10 @@ use crate::{
 /// How many workloads of a kind are reconciled at a time: more make the API server no faster, and each takes
 /// memory until it answers.
 const CONCURRENCY: u16 = 16;
+/// How many workloads of a kind are requeued together when writes become permitted, and the time in between: the queue of
+/// kube-runtime keeps the memory of its largest size.
+const REQUEUED_TOGETHER: usize = 64;
+const REQUEUE_INTERVAL: Duration = Duration::from_millis(20);
 /// How long after a rejected write of a PodDisruptionBudget or an annotation the next attempt is made.
 const REJECTED_WAIT: Duration = Duration::from_mins(1);
 /// How old an entry in managedFields is that an interrupted write left. The write itself removes a newer one, and
@@ -60,11 +65,14 @@ pub(super) async fn control(
         index.is_waiting(key)
     };
     let waiting = WaitingItems { namespace: |key: &Key| &key.namespace, is_needed: Box::new(is_needed) };
+    // Those that are skipped are requeued when writes become permitted.
+    let permitted = context.clone();
+    let events = events.filter(move |event| ready(event.is_err() || permitted.may_write()));
     Controller::for_stream_with(events, store, kind)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(context.index.urgent_changes(kind).stream(Duration::ZERO).map(|key| reference(&key)))
         .reconcile_on(paced(others, waiting, context.pace.clone()).map(|key| reference(&key)))
-        .reconcile_all_on(context.permissions())
+        .reconcile_on(all_once_permitted(kind, context.clone()))
         .reconcile_on(context.scheduling.runnable(kind))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
@@ -74,6 +82,23 @@ pub(super) async fn control(
         )
         .for_each(|_| ready(()))
         .await;
+}
+
+/// All workloads of a kind whenever writes become permitted.
+fn all_once_permitted(
+    kind: Kind,
+    context: Arc<ReconcileContext>,
+) -> impl Stream<Item = ObjectRef<CachedWorkload>> + Send + use<> {
+    context.permissions().flat_map(move |()| {
+        let store = context.caches.workloads().store(kind);
+        let workloads = if context.may_write() { store.state() } else { vec![] };
+        let references = workloads.into_iter().map(move |cached| ObjectRef::from_obj_with(&*cached, kind));
+        let batches = stream::iter(references).chunks(REQUEUED_TOGETHER).then(|batch| async move {
+            sleep(REQUEUE_INTERVAL).await;
+            stream::iter(batch)
+        });
+        batches.flatten()
+    })
 }
 
 /// Reconciles a workload. A panic is a failed attempt.
