@@ -64,7 +64,7 @@ impl RolloutScheduler {
     ) {
         let is_held = |entry: &ScheduledWorkload| matches!(entry.slot_state, SlotState::Reserved { number, .. } if number == reservation.number);
         // Of an earlier term, or of a workload that was deleted and created again.
-        if self.entries.get(&reservation.key).is_some_and(is_held) {
+        if self.entries.get(&reservation.key).is_some_and(|entry| is_held(entry)) {
             self.update(&reservation.key, now, change);
         }
     }

@@ -18,7 +18,8 @@ pub(super) const REMEMBERED_OFFERS: usize = 4096;
 /// See the [crate](crate).
 #[derive(Clone, Debug, Default)]
 pub struct RolloutScheduler {
-    pub(super) entries: BTreeMap<WorkloadKey, ScheduledWorkload>,
+    /// Boxed, because nodes of a map have room for eleven entries, and half of that is often unused.
+    pub(super) entries: BTreeMap<WorkloadKey, Box<ScheduledWorkload>>,
     policies: BTreeMap<PolicyKey, PolicyFailureSettings>,
     pub(super) accounting: SlotAccounting,
     /// Recorded failures of workloads that are not observed yet.
@@ -73,7 +74,7 @@ impl RolloutScheduler {
         for failure in failures {
             let key = failure.workload.clone();
             let is_same = |entry: &ScheduledWorkload| entry.snapshot.uid == failure.uid;
-            if self.entries.get(&key).is_some_and(is_same) {
+            if self.entries.get(&key).is_some_and(|entry| is_same(entry)) {
                 self.update(&key, now, |entry| entry.restore(vec![(policy.clone(), failure)], now));
             } else {
                 self.restored.entry(key).or_default().push((policy.clone(), failure));
@@ -189,7 +190,7 @@ impl RolloutScheduler {
                 now,
             );
             self.accounting.add(key, &entry.summary());
-            self.entries.insert(key.clone(), entry);
+            self.entries.insert(key.clone(), Box::new(entry));
             self.may_offer = true;
         }
         self.update(key, now, |entry| entry.set_snapshot(snapshot));
@@ -331,7 +332,7 @@ impl RolloutScheduler {
         now: Timestamp,
         change: impl FnOnce(&mut ScheduledWorkload),
     ) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key).map(|entry| &mut **entry) else { return };
         let before = entry.summary();
         change(entry);
         let policies = &self.policies;

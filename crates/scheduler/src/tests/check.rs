@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{history::History, words::policy};
-use crate::{
-    scheduled_workload::{ScheduledWorkload, SlotState},
-    slots::SlotAccounting,
-};
+use crate::{scheduled_workload::SlotState, slots::SlotAccounting};
 
 /// Runs each history, and prints the step that fails.
 pub(super) fn run(histories: &[(&str, usize, &str)]) {
@@ -46,9 +43,8 @@ fn check_slots(history: &History) {
         assert!(entry.snapshot.namespace_limit.is_none_or(|limit| *held <= limit), "{key:?}");
     }
     for (policy, settings) in &history.policies {
-        let of_policy =
-            |entry: &&ScheduledWorkload| entry.summary().slot.is_some_and(|slot| slot.contains(policy));
-        let of_policy = scheduler.entries.values().filter(of_policy).count();
+        let slots = scheduler.entries.values().filter_map(|entry| entry.summary().slot);
+        let of_policy = slots.filter(|slot| slot.contains(policy)).count();
         assert!(of_policy <= settings.max_concurrent, "{policy:?} holds {of_policy} slots");
     }
     // A slot is held until a deadline, or while the workload is being written.
