@@ -39,7 +39,7 @@ pub(super) enum SlotState {
     /// The workload is being written.
     Reserved {
         number: u64,
-        rollout: Rollout,
+        rollout: Box<Rollout>,
     },
     /// The workload may have been written.
     OutcomeUnknown {
@@ -53,10 +53,10 @@ pub(super) enum SlotState {
 pub(super) struct ScheduledWorkload {
     pub(super) snapshot: Snapshot,
     pub(super) slot_state: SlotState,
-    /// Its rollout, if it was started here.
-    pub(super) rollout: Option<Rollout>,
+    /// Its rollout, if it was started here. Boxed, because most workloads only wait.
+    pub(super) rollout: Option<Box<Rollout>>,
     /// A rollout that may have been started here: the outcome of the write is unknown.
-    unconfirmed_rollout: Option<Rollout>,
+    unconfirmed_rollout: Option<Box<Rollout>>,
     /// The policies that its rollout failed for. They may outlast the rollout, which is not retried.
     pub(super) failures: BTreeMap<PolicyKey, FailedRollout>,
     /// Something rejects or reverts its writes.
@@ -101,7 +101,7 @@ impl ScheduledWorkload {
             let others: BTreeSet<_> =
                 policies.iter().filter(|policy| !entry.failures.contains_key(policy)).cloned().collect();
             let policies = if others.is_empty() { policies } else { others };
-            entry.rollout = Some(Rollout::of(snapshot, policies, now));
+            entry.rollout = Some(Rollout::of(snapshot, policies, now).into());
         }
         entry
     }
@@ -115,7 +115,7 @@ impl ScheduledWorkload {
             let mut failed = Rollout::of(snapshot, failures.keys().cloned().collect(), now);
             failed.has_failed = true;
             failed.desired_template = failures.values().find_map(|failure| failure.desired_template);
-            *rollout = Some(failed);
+            *rollout = Some(failed.into());
         }
     }
 
@@ -170,15 +170,15 @@ impl ScheduledWorkload {
 
     pub(super) fn reserve(&mut self, number: u64, now: Timestamp) {
         let policies = self.snapshot.requested_by.keys().cloned().collect();
-        self.slot_state =
-            SlotState::Reserved { number, rollout: Rollout::started(&self.snapshot, policies, now) };
+        let rollout = Rollout::started(&self.snapshot, policies, now).into();
+        self.slot_state = SlotState::Reserved { number, rollout };
         self.retry_after = None;
     }
 
     pub(super) fn commit(&mut self, written: WrittenRevision, now: Timestamp) {
         if let SlotState::Reserved { rollout, .. } = std::mem::replace(&mut self.slot_state, SlotState::None)
         {
-            self.rollout = Some(rollout.committed(written, now));
+            self.rollout = Some(rollout.committed(written, now).into());
             self.unconfirmed_rollout = None;
         }
         if let Some(rollout) = &self.rollout {
@@ -274,14 +274,14 @@ impl ScheduledWorkload {
     /// Decides whether a workload that may have been written was, once it is observed.
     fn update_unconfirmed(&mut self, now: Timestamp) {
         let Snapshot { generation, current_template, desired_template, .. } = self.snapshot;
-        let is_past = |rollout: &mut Rollout| rollout.written.generation < generation;
+        let is_past = |rollout: &mut Box<Rollout>| rollout.written.generation < generation;
         if matches!(self.slot_state, SlotState::Reserved { .. }) {
             return;
         }
         if let Some(rollout) = self.unconfirmed_rollout.take_if(is_past) {
             if desired_template.is_none() {
-                self.rollout =
-                    Some(rollout.committed(WrittenRevision { generation, template: current_template }, now));
+                let written = WrittenRevision { generation, template: current_template };
+                self.rollout = Some(rollout.committed(written, now).into());
             }
             self.slot_state = SlotState::None;
         }
@@ -312,7 +312,7 @@ impl ScheduledWorkload {
         }
         let reason = rollout.failure(snapshot, now)?;
         rollout.has_failed = true;
-        Some((rollout.clone(), reason))
+        Some((Rollout::clone(rollout), reason))
     }
 
     /// Whether a policy requests another template in place of the one that failed. Its failure stays recorded until
