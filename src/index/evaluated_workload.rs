@@ -1,6 +1,9 @@
 //! The desired state of one workload, and the progress of its rollout.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock},
+};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource as _, api::ObjectMeta, core::DynamicObject};
@@ -27,6 +30,9 @@ use crate::{
 const MAX_POLICIES: usize = 50;
 /// The maximum number of reasons why a workload can't be injected: each container may have one.
 const MAX_UNSATISFIABLE_REASONS: usize = 4;
+
+/// Usually no policy requests a rollout.
+static NONE: LazyLock<Arc<BTreeMap<PolicyKey, usize>>> = LazyLock::new(Arc::default);
 
 /// The last evaluation of a workload. There is none for a workload that isn't managed, that no policy selects, and that
 /// has nothing to revert.
@@ -55,8 +61,8 @@ pub struct DesiredState {
     pub current_template: u64,
     /// The hash of the desired template; `None` if it is the current one.
     pub desired_template: Option<u64>,
-    /// The policies that request a rollout, and their limits of concurrent rollouts.
-    pub requested_by: BTreeMap<PolicyKey, usize>,
+    /// The policies that request a rollout, and their limits of concurrent rollouts. Shared with the scheduler.
+    pub requested_by: Arc<BTreeMap<PolicyKey, usize>>,
     /// How many workloads of the namespace may roll out at a time because of policies. `None`: no limit.
     pub namespace_limit: Option<usize>,
     /// The policies that count it: those whose values it has or will have, and those that select it.
@@ -239,6 +245,8 @@ impl DesiredState {
         let audited_by = Some(&mode.from).filter(|_| mode.value == Mode::Audit);
         let budget = format!("{:?}", (&resolution.settings.disruption_budget.value, mode.value, audited_by));
         let requested_by = evaluation.requested_by.iter();
+        let requested_by: BTreeMap<_, _> =
+            requested_by.map(|(policy, limit)| (known.get(namespace, policy), *limit)).collect();
         Some(Self {
             uid: metadata.uid.clone(),
             created: metadata.creation_timestamp.as_ref().map(|time| time.0),
@@ -246,9 +254,7 @@ impl DesiredState {
             timing: evaluation.timing,
             current_template: template_hash(&workload.template),
             desired_template: evaluation.template.as_ref().map(template_hash),
-            requested_by: requested_by
-                .map(|(policy, limit)| (known.get(namespace, policy), *limit))
-                .collect(),
+            requested_by: if requested_by.is_empty() { Arc::clone(&NONE) } else { requested_by.into() },
             namespace_limit: evaluation.namespace_limit,
             counted_by: keys(&mut valued.chain(&selecting)),
             overridden_policies: keys(&mut resolution.overridden_policies.iter().filter(|_| managed)),

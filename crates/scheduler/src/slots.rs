@@ -1,6 +1,9 @@
 //! The slots that workloads hold, the queues that they wait in and their failures, kept in step with the entries.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use adieu_core::{
     api::{WorkloadKind as Kind, defaults},
@@ -37,7 +40,7 @@ type Policies = BTreeMap<PolicyKey, PolicyFailureSettings>;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ConcurrencyLimits {
     /// The policies that request it, and how many rollouts each has at a time.
-    requested_by: BTreeMap<PolicyKey, usize>,
+    requested_by: Arc<BTreeMap<PolicyKey, usize>>,
     /// How many workloads of the namespace may roll out at a time.
     namespace_limit: Option<usize>,
 }

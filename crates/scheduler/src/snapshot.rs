@@ -1,6 +1,6 @@
 //! A workload, as far as scheduling is concerned.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use adieu_core::keys::PolicyKey;
 use k8s_openapi::jiff::Timestamp;
@@ -25,7 +25,7 @@ pub struct Snapshot {
     /// Whether it waits for a slot to be written.
     pub is_queued: bool,
     /// The policies that request a rollout, and how many rollouts each has at a time.
-    pub requested_by: BTreeMap<PolicyKey, usize>,
+    pub requested_by: Arc<BTreeMap<PolicyKey, usize>>,
     /// How many workloads of its namespace may roll out at a time. `None`: no limit.
     pub namespace_limit: Option<usize>,
     /// The policies that a rollout of it may be for.

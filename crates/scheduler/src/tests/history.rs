@@ -78,7 +78,7 @@ fn written(before: &Snapshot, stored: Option<u64>) -> Snapshot {
         current_template: stored.or(before.desired_template).unwrap(),
         desired_template: None,
         is_queued: false,
-        requested_by: BTreeMap::new(),
+        requested_by: BTreeMap::new().into(),
         is_started_by_adieu: true,
         rollout_state: RolloutState::Progressing,
         ..before.clone()
@@ -292,7 +292,7 @@ impl History {
     fn wait(&mut self, key: &WorkloadKey, requested_by: &str, desired: u64) {
         let age = i64::try_from(self.workloads.len()).unwrap();
         let keys: Vec<_> = requested_by.split(',').map(policy).collect();
-        let requested_by =
+        let requested_by: BTreeMap<_, _> =
             keys.iter().map(|policy| (policy.clone(), self.policies[policy].max_concurrent)).collect();
         let cluster_policies = self.policies.iter().filter(|(policy, _)| policy.is_cluster_scoped());
         let namespace_limit = cluster_policies.filter_map(|(_, settings)| settings.per_namespace).min();
@@ -303,7 +303,7 @@ impl History {
             current_template: 1,
             desired_template: None,
             is_queued: false,
-            requested_by: BTreeMap::new(),
+            requested_by: BTreeMap::new().into(),
             namespace_limit: None,
             rolled_out_by: vec![],
             is_started_by_adieu: false,
@@ -319,7 +319,7 @@ impl History {
         };
         let snapshot = self.workloads.entry(key.clone()).or_insert(new);
         (snapshot.desired_template, snapshot.is_queued) = (Some(desired), true);
-        (snapshot.requested_by, snapshot.rolled_out_by) = (requested_by, keys);
+        (snapshot.requested_by, snapshot.rolled_out_by) = (requested_by.into(), keys);
         snapshot.namespace_limit = namespace_limit;
         self.observe(key, |_| {});
     }
