@@ -21,8 +21,8 @@ const SERVICE_LIMIT: usize = 2_300;
 /// How many bytes the evaluation of a Deployment takes at most that waits for a rollout because of a policy.
 const EVALUATION_LIMIT: usize = 1_300;
 
-const DEPLOYMENT_COUNT: usize = 5_000;
-const SERVICE_COUNT: usize = 2_000;
+const DEPLOYMENT_COUNT: usize = 1_000;
+const SERVICE_COUNT: usize = 1_000;
 /// Objects of a kind in each namespace.
 const IN_NAMESPACE: usize = 20;
 
