@@ -72,9 +72,10 @@ func main() {
 	log.Fatal(http.ListenAndServe(":8080", nil))
 }
 
-// linger makes the system reset a new connection when it is closed.
+// linger makes the system reset a kept connection when it is closed. One for a
+// single request is closed in order, or its client might lose the response.
 func linger(connection net.Conn, state http.ConnState) {
-	if state != http.StateNew {
+	if state != http.StateIdle {
 		return
 	}
 	if err := connection.(*net.TCPConn).SetLinger(0); err != nil {
