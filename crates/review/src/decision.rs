@@ -58,6 +58,9 @@ impl Decision {
 impl RawReview<'_> {
     /// Decides about a workload.
     pub fn decide_workload(&self, kind: Kind, context: &NamespaceContext) -> Result<Decision, BadRequest> {
+        if !self.object.has_metadata() {
+            return Ok(Decision::default());
+        }
         let object = self.object.parse()?;
         let old_object = self.old_object.as_ref().map(RawObject::parse).transpose()?;
         let new = Workload::of(kind, &object);
@@ -113,6 +116,9 @@ impl RawReview<'_> {
         workload: Option<(Kind, &DynamicObject)>,
         context: &NamespaceContext,
     ) -> Result<Decision, BadRequest> {
+        if !self.object.has_metadata() {
+            return Ok(Decision::default());
+        }
         let pod = self.object.parse_pod()?;
         let admission = plan::admit_pod(&pod, workload, context);
         let patch = admission.template.as_ref().map(|injected| plan::pod_patch(&pod, injected));

@@ -16,13 +16,13 @@ const OWNER_LIMIT: usize = 64 * 1024;
 /// The used fields of an object as text; without `managedFields`, which can be larger than the rest.
 #[derive(Debug, Deserialize)]
 pub struct RawObject<'a> {
-    #[serde(borrow, default)]
-    metadata: RawMetadata<'a>,
+    #[serde(borrow)]
+    metadata: Option<RawMetadata<'a>>,
     #[serde(borrow)]
     spec: Option<&'a RawValue>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawMetadata<'a> {
     #[serde(borrow)]
@@ -37,17 +37,26 @@ struct RawMetadata<'a> {
     deletion_timestamp: Option<&'a RawValue>,
 }
 
-impl RawObject<'_> {
+impl<'a> RawObject<'a> {
+    /// Whether the object has metadata, as every object of an API server. A patch of the metadata fits no other one.
+    pub(crate) fn has_metadata(&self) -> bool {
+        self.metadata.is_some()
+    }
+
+    fn metadata(&self) -> RawMetadata<'a> {
+        self.metadata.unwrap_or_default()
+    }
+
     /// Whether the object is being deleted.
     #[must_use]
     pub fn is_being_deleted(&self) -> bool {
-        self.metadata.deletion_timestamp.is_some()
+        self.metadata().deletion_timestamp.is_some()
     }
 
     /// The workload that owns the object, a pod. It is parsed before memory is reserved for the pod, so long labels and
     /// owner references count as none.
     pub fn owner(&self) -> Result<Option<Owner>, BadRequest> {
-        let RawMetadata { labels, owner_references, .. } = self.metadata;
+        let RawMetadata { labels, owner_references, .. } = self.metadata();
         let value = |text: Option<&RawValue>| -> Result<Value, BadRequest> {
             Ok(parsed(text.filter(|text| text.get().len() <= OWNER_LIMIT))?.unwrap_or_default())
         };
@@ -62,7 +71,7 @@ impl RawObject<'_> {
 
     /// The shape of the used fields.
     pub(crate) fn shape(&self) -> Shape {
-        let RawMetadata { name, annotations, labels, owner_references, .. } = self.metadata;
+        let RawMetadata { name, annotations, labels, owner_references, .. } = self.metadata();
         let parts = [name, annotations, labels, owner_references, self.spec].into_iter().flatten();
         parts.fold(Shape::default(), |shape, part| shape.and(Shape::of(part.get())))
     }
@@ -84,7 +93,7 @@ impl RawObject<'_> {
     }
 
     fn parse_metadata(&self) -> Result<ObjectMeta, BadRequest> {
-        let metadata = &self.metadata;
+        let metadata = self.metadata();
         Ok(ObjectMeta {
             name: parsed(metadata.name)?,
             annotations: parsed::<BTreeMap<String, String>>(metadata.annotations)?,
