@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// The limit for creating a Deployment without the webhook, whose timeout is 5 s.
-const CREATE_LIMIT: Duration = Duration::from_secs(4);
+const CREATE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The limit for injecting all Deployments after the operator is scaled up: its pods start, one of them becomes the
 /// leader, and evaluates everything.
-const INJECTION_LIMIT: Duration = Duration::from_mins(1);
+const INJECTION_LIMIT: Duration = Duration::from_secs(30);
 
 /// With `failurePolicy: Fail` a request is denied if no replica answers.
 #[tokio::test]

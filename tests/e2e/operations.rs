@@ -16,12 +16,11 @@ use crate::{
     support::{Scene, drain, eventually, web},
 };
 
-/// The limit without a leader after one crashed or was cut off: its Lease expires within 10 s, and a busy machine takes
-/// some seconds more.
-pub const LEADERLESS: Duration = Duration::from_secs(30);
+/// The limit without a leader after one crashed or was cut off.
+pub const LEADERLESS: Duration = Duration::from_secs(15);
 
 /// The limit without a leader after one shut down and released its Lease, which would expire 10 s later.
-const HANDED_OVER: Duration = Duration::from_secs(5);
+const HANDED_OVER: Duration = Duration::from_secs(3);
 
 /// A policy named `all`.
 pub fn policy(spec: &Value) -> Value {

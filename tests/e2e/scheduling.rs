@@ -125,7 +125,7 @@ async fn slow_rollouts_of_a_namespace_leave_slots_to_others() {
     })
     .await;
     other.create(&policy(&json!({"selector": {}, "drainSeconds": 1}))).await;
-    within(Duration::from_secs(35), "the other namespace's rollout to start", || async {
+    within(Duration::from_secs(20), "the other namespace's rollout to start", || async {
         drain(&other.deployment("web").await) == Some(1)
     })
     .await;

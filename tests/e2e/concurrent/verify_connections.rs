@@ -68,7 +68,7 @@ async fn a_keep_alive_timeout_shorter_than_the_load_balancers_is_a_problem() {
         (&inside, &["--in-cluster", "--lb-idle", "60"], ("keepAliveTooShort", true)),
     ] {
         let run = scene.verify("web", url, &[&arguments[..], more].concat()).await;
-        assert_ends(&run, 2.5..5.5);
+        assert_ends(&run, 2.5..4.5);
         let expected: Vec<_> = Some(rule).filter(|(name, _)| !name.is_empty()).into_iter().collect();
         assert_eq!(findings(&run), expected, "{:#}", run.report);
         assert_eq!(run.code, Some(i32::from(rule.1)), "{:#}", run.report);
