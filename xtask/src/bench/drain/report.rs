@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::commands::Requests;
 use crate::figures::Figures;
 
-/// The longest drain that adieu may choose, in halves of the shortest one. Drains are whole seconds, so one more is no miss.
+/// The longest drain that adieu may choose, in halves of the shortest one.
 const HALVES: u64 = 3;
 
 /// The figures of a run.
@@ -85,7 +85,7 @@ impl WayReport {
                 missed
                     .push(format!("{way}: adieu chose {auto} s, less than the {shortest} s that are needed"));
             }
-            Some(shortest) if auto > (shortest * HALVES / 2).max(shortest + 1) => {
+            Some(shortest) if auto * 2 > shortest * HALVES => {
                 missed.push(format!(
                     "{way}: adieu chose {auto} s, more than 1.5 times the {shortest} s that are needed"
                 ));
@@ -141,7 +141,7 @@ impl Report {
         }
         figures.remarks.push(
             "After the calibration the chosen drain must be at least the shortest, and at most 1.5 times as \
-             long or 1 s longer. No request may be lost, before or after it."
+             long. No request may be lost, before or after it."
                 .to_owned(),
         );
         let missed: Vec<_> = self.ways.iter().flat_map(WayReport::missed).collect();

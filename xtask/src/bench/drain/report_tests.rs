@@ -29,13 +29,11 @@ fn the_chosen_drain_is_neither_too_short_nor_too_long() {
         (Some(2), 2, None),
         (Some(2), 3, None),
         (Some(2), 4, Some("more than 1.5 times the 2 s")),
-        (Some(1), 2, None),
-        (Some(1), 3, Some("more than 1.5 times the 1 s")),
+        (Some(1), 2, Some("more than 1.5 times the 1 s")),
         (Some(20), 30, None),
         (Some(20), 31, Some("more than 1.5 times the 20 s")),
         (Some(3), 2, Some("less than the 3 s")),
-        (Some(0), 1, None),
-        (Some(0), 2, Some("more than 1.5 times the 0 s")),
+        (Some(0), 0, None),
         (None, 60, None),
     ] {
         let found = way(shortest, auto, &[0], &[0; 10]).missed();
