@@ -116,9 +116,6 @@ impl RawReview<'_> {
         workload: Option<(Kind, &DynamicObject)>,
         context: &NamespaceContext,
     ) -> Result<Decision, BadRequest> {
-        if !self.object.has_metadata() {
-            return Ok(Decision::default());
-        }
         let pod = self.object.parse_pod()?;
         let admission = plan::admit_pod(&pod, workload, context);
         let patch = admission.template.as_ref().map(|injected| plan::pod_patch(&pod, injected));
